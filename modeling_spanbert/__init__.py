@@ -1,0 +1,29 @@
+"""SpanBERT (https://arxiv.org/abs/1907.10529) on transformers.
+
+Importing this package registers its classes with transformers' Auto classes; no `trust_remote_code` is needed then.
+"""
+
+import transformers
+
+from . import modeling_spanbert
+from .configuration_spanbert import AUTO_CLASSES, SIZES, SpanBertConfig
+from .data_collator import DataCollatorForSpanMasking
+from .masking import MASKING_SCHEMES
+from .modeling_spanbert import SpanBertForMaskedLM, SpanBertForPreTraining, SpanBertModel
+
+
+transformers.AutoConfig.register(SpanBertConfig.model_type, SpanBertConfig, exist_ok=True)
+SpanBertConfig.register_for_auto_class("AutoConfig")
+for auto_class, name in AUTO_CLASSES.items():
+    model_class = getattr(modeling_spanbert, name)
+    getattr(transformers, auto_class).register(SpanBertConfig, model_class, exist_ok=True)
+
+__all__ = [
+    "MASKING_SCHEMES",
+    "SIZES",
+    "DataCollatorForSpanMasking",
+    "SpanBertConfig",
+    "SpanBertForMaskedLM",
+    "SpanBertForPreTraining",
+    "SpanBertModel",
+]

@@ -1,0 +1,139 @@
+# Copyright 2026 The SpanBERT on Hugging Face authors
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""SpanBERT configuration: BERT's fields under BERT's names, and what the span boundary objective adds."""
+
+from difflib import get_close_matches
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
+
+
+OBJECTIVES = ("mlm", "nsp", "sbo")
+
+# Heads = hidden / 64 and intermediate = 4 x hidden, as in BERT; base and large are the paper's.
+SIZES = {
+    name: {
+        "num_hidden_layers": num_layers,
+        "hidden_size": hidden_size,
+        "num_attention_heads": hidden_size // 64,
+        "intermediate_size": 4 * hidden_size,
+    }
+    for name, num_layers, hidden_size in (
+        ("tiny", 2, 128),
+        ("mini", 4, 256),
+        ("small", 4, 512),
+        ("base", 12, 768),
+        ("large", 24, 1024),
+    )
+}
+
+# The class that each Auto class opens: written into every saved config, so that every head of a checkpoint opens
+# with `trust_remote_code=True`, and registered on import of the package, where no such flag is needed.
+AUTO_CLASSES = {
+    "AutoModel": "SpanBertModel",
+    "AutoModelForPreTraining": "SpanBertForPreTraining",
+    "AutoModelForMaskedLM": "SpanBertForMaskedLM",
+}
+
+
+@strict
+class SpanBertConfig(PreTrainedConfig):
+    r"""Configuration of a SpanBERT model; the defaults are those of `spanbert-base-cased`.
+
+    All fields of `BertConfig` that an encoder uses are here under the same names (`vocab_size`, `hidden_size`,
+    `num_hidden_layers`, …), so the configuration of a BERT or of a released SpanBERT checkpoint loads as it is.
+
+    Args:
+        objectives (`list[str]`, *optional*, defaults to `["mlm", "sbo"]`):
+            What the model is pre-trained on: "mlm" (always), "sbo" (the span boundary objective, Section 3.2) and
+            "nsp" (next sentence prediction; needs two-sequence blocks, and brings a pooler).
+        span_position_size (`int`, *optional*, defaults to 200):
+            Width of the embedding of a token's position in its span (p in Section 3.2).
+        max_span_positions (`int`, *optional*, defaults to 20):
+            Number of these embeddings. Tokens further inside a span have no SBO target (0.3 % of pairs, in the
+            original code, are longer than 20).
+
+    Raises `StrictDataclassFieldValidationError` for a field of the wrong type and
+    `StrictDataclassClassValidationError` for values that cannot make a model.
+    """
+
+    model_type = "spanbert"
+
+    vocab_size: int = 28996
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.1
+    attention_probs_dropout_prob: float | int = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int | None = 0
+    tie_word_embeddings: bool = True
+    objectives: list[str] | None = None
+    span_position_size: int = 200
+    max_span_positions: int = 20
+
+    def __post_init__(self, **kwargs):
+        if self.objectives is None:
+            self.objectives = ["mlm", "sbo"]
+        super().__post_init__(**kwargs)
+        # Always that of the folder it is saved to: a copy with `repo--` before its names would tie a re-saved
+        # checkpoint to the code of another repository.
+        self.auto_map = {"AutoConfig": "configuration_spanbert.SpanBertConfig"} | {
+            auto_class: f"modeling_spanbert.{name}" for auto_class, name in AUTO_CLASSES.items()
+        }
+
+    def validate_objectives(self):
+        unknown = [objective for objective in self.objectives if objective not in OBJECTIVES]
+        if unknown:
+            raise ValueError(f"unknown objectives {unknown}; known: {', '.join(OBJECTIVES)}")
+        if "mlm" not in self.objectives or len(set(self.objectives)) != len(self.objectives):
+            raise ValueError(f"objectives={self.objectives}: expected 'mlm' and, each at most once, 'nsp' and 'sbo'")
+
+    def validate_sizes(self):
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
+            "type_vocab_size",
+            "span_position_size",
+            "max_span_positions",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected at least 1")
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads={self.num_attention_heads}"
+            )
+
+    def validate_probabilities(self):
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)}: expected a probability, 0 to 1")
+
+    def validate_activation(self):
+        if self.hidden_act not in ACT2FN:
+            closest = get_close_matches(self.hidden_act, ACT2FN, n=1) or ["gelu"]
+            raise ValueError(f"unknown hidden_act '{self.hidden_act}'; closest: {closest[0]}")
+
+
+__all__ = ["SpanBertConfig"]
