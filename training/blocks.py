@@ -1,0 +1,252 @@
+"""Raw text to rows of token ids: tokenized once into Arrow, packed once, read from memory maps ever after.
+
+The cache holds two kinds of folders, each named by a fingerprint of all that it depends on and renamed to that name
+when it is complete, so that a killed preparation leaves nothing that could be taken for a finished one:
+
+- `tokens-…`: the corpus without specials (small integers), the lengths of its sentences and documents, token counts;
+- `rows-…`: for one `max_seq_length`, which tokens make a sequence and which sequences share a row.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from datasets.arrow_writer import ArrowWriter
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
+
+from training.corpus import Corpus, Document
+from training.encoding import Encoder, continuation_ids
+from training.packing import Part, Rows, build_rows
+from training.vocabulary import check_tokenizer, lower_cases
+
+
+FORMAT = 1  # of the cache; another number makes all of it anew
+MIN_TOKENS = 2  # of a document; a shorter one is skipped: one token has no context
+PART_CHARACTERS = 2_000_000  # a row of the Arrow file: whole documents of about this many characters
+
+
+class Blocks:
+    """Rows of packed sequences, by number: `blocks[i]` -> {"input_ids", "sequence_ids"}, int64, both (T,), unpadded.
+
+    Each sequence is [CLS] tokens [SEP]; `sequence_ids` number the sequences of a row 1, 2, … (at most 255).
+
+    Attributes:
+        max_seq_length: the most positions of a row.
+        token_counts: how often each id occurs in the text, specials left out; int64 (V,).
+        fingerprint: changes with the text, the tokenizer and the options.
+        report: counts, padding share, what was skipped, and `warnings`.
+    """
+
+    def __init__(self, tokens_folder: str | Path, rows_folder: str | Path):
+        self.folders = Path(tokens_folder), Path(rows_folder)
+        try:
+            self._tokens = _token_arrays(self.folders[0])
+            self.token_counts = np.load(self.folders[0] / "token_counts.npy", allow_pickle=False)
+            rows = [
+                np.load(self.folders[1] / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in Rows._fields
+            ]
+            self.report = json.loads((self.folders[1] / "report.json").read_text(encoding="utf-8"))
+            self._cls, self._sep = self.report["cls_token_id"], self.report["sep_token_id"]
+            self.max_seq_length, self.fingerprint = self.report["max_seq_length"], self.report["fingerprint"]
+        except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
+            folders = f"{tokens_folder} or {rows_folder}"
+            raise OSError(f"prepared text is damaged: {folders} ({error}); delete both and start again") from error
+        self._starts, self._lengths, self._row_offsets = map(np.asarray, rows)  # slices of a plain array are faster
+        self._first_tokens = np.cumsum([0, *map(len, self._tokens)]).tolist()
+
+    def __len__(self) -> int:
+        return len(self._row_offsets) - 1
+
+    def __getitem__(self, row: int) -> dict[str, np.ndarray]:
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"row {row} of {len(self)}")
+        row %= len(self)
+        blocks = slice(self._row_offsets[row], self._row_offsets[row + 1])
+        starts, lengths = self._starts[blocks].tolist(), self._lengths[blocks].tolist()
+        input_ids = np.empty(sum(lengths) + 2 * len(lengths), np.int64)
+        sequence_ids = np.empty_like(input_ids)
+        place = 0
+        for number, (start, length) in enumerate(zip(starts, lengths, strict=True), 1):
+            end = place + length + 2
+            input_ids[place] = self._cls
+            input_ids[place + 1 : end - 1] = self._slice(start, start + length)
+            input_ids[end - 1] = self._sep
+            sequence_ids[place:end] = number
+            place = end
+        return {"input_ids": input_ids, "sequence_ids": sequence_ids}
+
+    def _slice(self, start: int, end: int) -> np.ndarray:
+        part = bisect_right(self._first_tokens, start) - 1  # a block lies within a document, a document within a part
+        first = self._first_tokens[part]
+        return self._tokens[part][start - first : end - first]
+
+    def __reduce__(self):  # a worker process maps the files again, instead of being sent the corpus
+        return Blocks, self.folders
+
+
+def prepare_blocks(
+    files: str | Iterable[str] | None,
+    tokenizer: PreTrainedTokenizerBase,
+    max_seq_length: int,
+    *,
+    cache_dir: str | Path | None = None,
+    **reading,
+) -> Blocks:
+    """Blocks of the text in `files` (see `training.corpus.Corpus`, which takes the keywords in `reading`).
+
+    Everything is under `cache_dir` (default: $SPANBERT_CACHE or ~/.cache/spanbert) after the first call; the next one
+    with the same content, tokenizer and options reads it. Raises ValueError or OSError for input that cannot be used.
+    """
+    if max_seq_length < 3:
+        raise ValueError(f"max_seq_length={max_seq_length} is too small; the minimum is 3: [CLS], a token, [SEP]")
+    check_tokenizer(tokenizer)
+    corpus = Corpus(files, **reading)
+    encoder = Encoder(tokenizer)
+    specials = [tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id]
+    description = [FORMAT, corpus.fingerprint(), encoder.description, len(tokenizer), specials]
+    fingerprint = hashlib.sha256(json.dumps(description).encode()).hexdigest()
+    tokens_folder = cached(cache_dir, f"tokens-{fingerprint[:32]}", lambda f: _tokenize(corpus, tokenizer, encoder, f))
+
+    fingerprint = hashlib.sha256(f"{fingerprint} {max_seq_length}".encode()).hexdigest()
+    facts = {
+        "fingerprint": fingerprint,
+        "max_seq_length": max_seq_length,
+        "cls_token_id": tokenizer.cls_token_id,
+        "sep_token_id": tokenizer.sep_token_id,
+    }
+    continuation = continuation_ids(tokenizer)
+    rows_folder = cached(
+        cache_dir, f"rows-{fingerprint[:32]}", lambda folder: _pack(tokens_folder, continuation, facts, folder)
+    )
+    return Blocks(tokens_folder, rows_folder)
+
+
+def cache_folder(cache_dir: str | Path | None) -> Path:
+    return Path(cache_dir or os.environ.get("SPANBERT_CACHE") or "~/.cache/spanbert").expanduser()
+
+
+def cached(cache_dir: str | Path | None, name: str, build: Callable[[Path], None]) -> Path:
+    """The folder `name` of the cache, built by `build(folder)` if it is not there: complete or not at all."""
+    cache = cache_folder(cache_dir)
+    folder = cache / name
+    if not folder.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{name}.partial-", dir=cache) as partial:
+            complete = Path(partial, "complete")
+            complete.mkdir()
+            build(complete)
+            try:
+                complete.rename(folder)
+            except OSError:  # another process was faster, with the same content
+                if not folder.is_dir():
+                    raise
+    return folder
+
+
+def _tokenize(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, encoder: Encoder, folder: Path) -> None:
+    """Writes tokens.arrow, token_counts.npy and report.json."""
+    need, have = 2 * corpus.size() + 1_000_000, shutil.disk_usage(folder).free  # 2 bytes a token, 4 of text; twice
+    if need > have:
+        what = f"the tokenized corpus needs about {need / 1e6:,.0f} MB, {have / 1e6:,.0f} MB are free"
+        raise OSError(f"{what} in {cache_folder(folder.parent.parent)}; free some space or use another --cache_dir")
+
+    token_type = "uint16" if len(tokenizer) < 1 << 16 else "int32"
+    columns = {"input_ids": token_type, "sentence_lengths": "int32", "document_lengths": "int32"}
+    features = datasets.Features({name: datasets.Sequence(datasets.Value(type)) for name, type in columns.items()})
+    counts = np.zeros(len(tokenizer), np.int64)
+    report = {"num_documents": 0, "num_sentences": 0, "num_tokens": 0, "skipped_documents": {"too_short": 0}}
+    has_capitals = False
+    progress = tqdm(desc="tokenizing", unit=" tokens", unit_scale=True, delay=3)  # small corpora pass in silence
+    with ArrowWriter(path=str(folder / "tokens.arrow"), features=features, writer_batch_size=1) as writer, progress:
+        for texts in _parts(corpus.documents()):
+            input_ids, sentence_lengths, document_lengths, num_short = encoder.encode(texts, MIN_TOKENS)
+            has_capitals = has_capitals or any(text.lower() != text for text, _ in texts)
+            report["skipped_documents"]["too_short"] += num_short
+            report["num_documents"] += len(document_lengths)
+            report["num_sentences"] += len(sentence_lengths)
+            report["num_tokens"] += len(input_ids)
+            counts += np.bincount(input_ids, minlength=len(counts))
+            progress.update(len(input_ids))
+            if len(input_ids):
+                arrays = (input_ids.astype(token_type), sentence_lengths, document_lengths)
+                writer.write(dict(zip(columns, arrays, strict=True)))
+        if report["num_documents"] == 0:
+            raise ValueError(_nothing_left(corpus, report["skipped_documents"]["too_short"]))
+        writer.finalize()
+
+    report["skipped_shards"] = corpus.skipped_shards
+    report["warnings"] = list(corpus.warnings)
+    if has_capitals and lower_cases(tokenizer):
+        report["warnings"].append("the tokenizer lower-cases this cased text; SpanBERT is cased (do_lower_case=False)")
+    unknown = 0 if tokenizer.unk_token_id is None else counts[tokenizer.unk_token_id] / report["num_tokens"]
+    if unknown > 0.02:
+        report["warnings"].append(f"{unknown:.1%} of the tokens are unknown to the tokenizer; is it of this language?")
+    np.save(folder / "token_counts.npy", counts, allow_pickle=False)
+    (folder / "report.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+
+
+def _nothing_left(corpus: Corpus, num_short: int) -> str:
+    if num_short:
+        return f"no usable document ({num_short} read, {num_short} too short: fewer than {MIN_TOKENS} tokens)"
+    if corpus.part:
+        share = f"validation_split_percentage={corpus.validation_split_percentage}"
+        return f"{share} leaves no document of {corpus.name} for {corpus.part}; change it, or use --validation_file"
+    return f"{corpus.name}: no text found"
+
+
+def _parts(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """Runs of documents of about PART_CHARACTERS together."""
+    part, size = [], 0
+    for document in documents:
+        part.append(document)
+        size += len(document.text)
+        if size >= PART_CHARACTERS:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _pack(tokens_folder: Path, continuation: np.ndarray, facts: dict, folder: Path) -> None:
+    """Writes starts.npy, lengths.npy, row_offsets.npy and report.json."""
+    tokens = _token_arrays(tokens_folder)
+    first_tokens = np.cumsum([0, *map(len, tokens)]).tolist()
+    columns = datasets.Dataset.from_file(str(tokens_folder / "tokens.arrow")).with_format("numpy")
+
+    def parts() -> Iterator[Part]:
+        for number, ids in enumerate(tokens):
+            lengths = columns.select_columns(["sentence_lengths", "document_lengths"])[number]
+            continues = continuation[ids].tobytes()
+            yield Part(first_tokens[number], continues, lengths["sentence_lengths"], lengths["document_lengths"])
+
+    def word_start(low: int, high: int) -> int:
+        part = bisect_right(first_tokens, low) - 1
+        ids = tokens[part][low + 1 - first_tokens[part] : high + 1 - first_tokens[part]]
+        return low + 1 + continuation[ids].tobytes().rfind(b"\0")
+
+    rows, num_cut = build_rows(parts, facts["max_seq_length"], word_start)
+    for name, array in rows._asdict().items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+    report = json.loads((tokens_folder / "report.json").read_text(encoding="utf-8"))
+    report |= {
+        "num_blocks": len(rows.starts),
+        "num_rows": len(rows.row_offsets) - 1,
+        "num_cut_sentences": num_cut,
+        "padding_share": rows.padding_share(facts["max_seq_length"]),
+    }
+    (folder / "report.json").write_text(json.dumps(report | facts, indent=1), encoding="utf-8")
+
+
+def _token_arrays(tokens_folder: Path) -> list[np.ndarray]:
+    """The token ids, (N_i,) for each row i of the Arrow file, as views of its memory map."""
+    table = datasets.Dataset.from_file(str(tokens_folder / "tokens.arrow")).data.column("input_ids")
+    return [chunk.flatten().to_numpy(zero_copy_only=True) for chunk in table.chunks]

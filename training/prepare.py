@@ -1,0 +1,124 @@
+"""Prepares text for pre-training: a vocabulary if asked for, token ids, blocks, packed rows.
+
+    python -m training.prepare --train_file wiki.txt books/ --tokenizer_name bert-base-cased --max_seq_length 512
+    python -m training.prepare --train_file wiki.txt --train_tokenizer --vocab_size 8000
+    python -m training.prepare training/recipes/pretrain/tiny.yaml
+
+`training/pretrain.py` does the same by itself; this is for preparing ahead, or for looking at what a corpus gives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from training.arguments import (
+    DataArguments,
+    MaskingArguments,
+    ModelArguments,
+    OptimizationArguments,
+    RunArguments,
+    one_line_errors,
+    parse_recipe,
+)
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from training.blocks import Blocks
+
+
+def prepare(
+    data: DataArguments, tokenizer: PreTrainedTokenizerBase | None = None
+) -> tuple[PreTrainedTokenizerBase, Blocks, Blocks | None]:
+    """The tokenizer, the blocks of the training text, and those of the held-out text (None where there is none).
+
+    The tokenizer is the one given, or `data.tokenizer_name`'s, or with `data.train_tokenizer` one learnt from the
+    training text alone. Held out are `data.validation_file`, or `data.validation_split_percentage` of the documents.
+    """
+    from training.blocks import prepare_blocks
+    from training.vocabulary import load_tokenizer
+
+    reading = {
+        "text_column": data.text_column,
+        "document_per_file": data.document_per_file,
+        "encoding_errors": data.encoding_errors,
+        "skip_bad_shards": data.skip_bad_shards,
+    }
+    source = {"dataset_name": data.dataset_name, "dataset_config_name": data.dataset_config_name}
+    split = {"validation_split_percentage": data.validation_split_percentage}
+    training, held_out = {**reading, **source}, None
+    if data.validation_file:
+        held_out = reading
+    elif data.validation_split_percentage:
+        held_out = {**training, **split, "part": "validation"}
+        training |= {**split, "part": "train"}
+
+    if tokenizer is None and data.train_tokenizer:
+        tokenizer = _trained_tokenizer(data, training)
+    elif tokenizer is None and data.tokenizer_name is None:
+        raise ValueError("no tokenizer given; use --tokenizer_name, or --train_tokenizer with --vocab_size")
+    elif tokenizer is None:
+        tokenizer = load_tokenizer(data.tokenizer_name)
+
+    common = {"tokenizer": tokenizer, "max_seq_length": data.max_seq_length, "cache_dir": data.cache_dir}
+    train = prepare_blocks(data.train_file, **common, **training)
+    validation = None
+    if held_out is not None:
+        validation = prepare_blocks(data.validation_file or data.train_file, **common, **held_out)
+    return tokenizer, train, validation
+
+
+def _trained_tokenizer(data: DataArguments, training: dict) -> PreTrainedTokenizerBase:
+    from training.blocks import FORMAT, cached
+    from training.corpus import Corpus
+    from training.vocabulary import load_tokenizer, train_tokenizer
+
+    if not data.vocab_size:
+        raise ValueError("train_tokenizer needs vocab_size; for example --vocab_size 8000")
+    corpus = Corpus(data.train_file, **training)
+    description = json.dumps([FORMAT, corpus.fingerprint(), data.vocab_size])
+    name = f"tokenizer-{hashlib.sha256(description.encode()).hexdigest()[:32]}"
+
+    def build(folder):
+        train_tokenizer(lambda: (document.text for document in corpus.documents()), data.vocab_size).save_pretrained(
+            folder
+        )
+
+    return load_tokenizer(str(cached(data.cache_dir, name, build)))
+
+
+def describe(name: str, blocks: Blocks) -> str:
+    """What was read, made and skipped, in a few lines."""
+    report = blocks.report
+    skipped = {"too short": report["skipped_documents"]["too_short"], "damaged files": len(report["skipped_shards"])}
+    lines = [
+        f"{name}: {report['num_documents']:,} documents, {report['num_tokens']:,} tokens, "
+        f"{report['num_blocks']:,} sequences in {report['num_rows']:,} rows of {blocks.max_seq_length}, "
+        f"{report['padding_share']:.1%} padding",
+        *(f"{name}: skipped {count:,} ({reason})" for reason, count in skipped.items() if count),
+        *(f"{name}: warning: {warning}" for warning in report["warnings"]),
+    ]
+    return "\n".join(lines)
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if "--output_dir" not in argv:
+        argv += ["--output_dir", "unused"]  # a recipe's other fields are read, so that any recipe may be given
+    data, *_ = parse_recipe(
+        (DataArguments, ModelArguments, MaskingArguments, OptimizationArguments, RunArguments), argv, __doc__
+    )
+    tokenizer, train, validation = prepare(data)
+    print(f"tokenizer: {len(tokenizer):,} pieces")
+    print(describe("train", train))
+    if validation is not None:
+        print(describe("validation", validation))
+
+
+if __name__ == "__main__":
+    main()
