@@ -1,0 +1,102 @@
+"""A run small enough for tests: text, vocabulary, a model of 20 thousand parameters, and runs in forked children."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+from helpers import WORDS, tiny_config, tiny_tokenizer
+
+from training import finish, pretrain
+
+
+def write_corpus(path: Path, num_documents: int = 40, seed: int = 0) -> Path:
+    """Documents of made-up sentences, separated by blank lines."""
+    rng = random.Random(seed)
+    words = WORDS.split()
+    documents = [
+        "\n".join(" ".join(rng.choices(words, k=rng.randint(4, 14))) + " ." for _ in range(rng.randint(2, 12)))
+        for _ in range(num_documents)
+    ]
+    path.write_text("\n\n".join(documents) + "\n", encoding="utf-8")
+    return path
+
+
+class TinyRun:
+    """Arguments of `training/pretrain.py` for a run of 12 steps over about 3 passes, in `folder`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        tiny_tokenizer().save_pretrained(folder / "tokenizer")
+        tiny_config(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1).save_pretrained(folder / "config")
+        self.corpus = write_corpus(folder / "corpus.txt")
+
+    def argv(self, output_dir: str, **changes) -> list[str]:
+        values = {
+            "config_name": self.folder / "config",
+            "tokenizer_name": self.folder / "tokenizer",
+            "train_file": self.corpus,
+            "validation_split_percentage": 20,
+            "cache_dir": self.folder / "cache",
+            "max_seq_length": 32,
+            "global_batch_size": 16,
+            "per_device_train_batch_size": 8,
+            "per_device_eval_batch_size": 8,
+            "learning_rate": 0.003,
+            "num_warmup_steps": 2,
+            "max_train_steps": 12,
+            "checkpointing_steps": 3,
+            "eval_steps": 6,
+            "logging_steps": 1,
+            "output_dir": self.folder / output_dir,
+        } | changes
+        return [word for name, value in values.items() for word in (f"--{name}", str(value)) if value is not None]
+
+    def run(self, output_dir: str, **changes) -> int:
+        """Runs in this process; the exit status."""
+        return pretrain.main(self.argv(output_dir, **changes))
+
+    def run_in_child(self, output_dir: str, arrange=lambda: None, **changes) -> int:
+        """Runs in a forked child in which `arrange()` was called first; its exit code, -9 where it was killed."""
+
+        def child():
+            sys.stdout = sys.stderr = open(os.devnull, "w")
+            arrange()
+            os._exit(pretrain.main(self.argv(output_dir, **changes)))
+
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join(120)
+        assert process.exitcode is not None, "the run hangs"
+        return process.exitcode
+
+    def losses(self, output_dir: str) -> list[tuple]:
+        """What each line of metrics.jsonl says, but for times."""
+        lines = (self.folder / output_dir / "metrics.jsonl").read_text().splitlines()
+        return [
+            {name: value for name, value in json.loads(line).items() if name != "tokens_per_second"} for line in lines
+        ]
+
+    def weights(self, output_dir: str) -> bytes:
+        return (self.folder / output_dir / "export" / "model.safetensors").read_bytes()
+
+
+def kill_at(owner, name: str, calls: int):
+    """Makes the `calls`-th call of `owner.name` a kill -9 of the process; to be called in a child."""
+    original, count = getattr(owner, name), iter(range(1, 1_000_000))
+
+    def counted(*args, **kwargs):
+        if next(count) == calls:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+
+    setattr(owner, name, counted)
+
+
+def without_clean_process():
+    """Exports without the check in a second Python, which takes seconds; tests of the export make it."""
+    exported = finish.export
+    finish.export = lambda *args: exported(*args, in_clean_process=False)

@@ -1,0 +1,125 @@
+"""Batches as a function of the step: nothing to skip, restore or keep in step when a run resumes.
+
+Sample number n = step x global batch + slot; epoch, i = divmod(n, N); row = permutation(seed, epoch)[i]. Masks follow
+from (seed, n) in the collator. Process r of R takes the slots m x (R x rows) + r x rows + 0, 1, … of micro-batch m: a
+run that goes on with another number of processes goes on at the right sample.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedTokenizerBase
+
+from eval.held_out import held_out_scores, held_out_sums
+from modeling_spanbert import DataCollatorForSpanMasking, SpanBertConfig
+from training.arguments import MaskingArguments, OptimizationArguments
+from training.blocks import Blocks
+
+
+HELD_OUT_SEED = 0  # of no run in particular, so that runs are compared on the same masks
+
+
+class KeyedBatches(Dataset):
+    """`batches[step]` is the list of this process's micro-batches of the update after `step` updates.
+
+    Raises ValueError where the global batch does not divide, and where the corpus makes fewer rows than one update.
+    """
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        collator: DataCollatorForSpanMasking,
+        optimization: OptimizationArguments,
+        process_index: int = 0,
+        num_processes: int = 1,
+    ):
+        optimization.gradient_accumulation_steps(num_processes)  # refuses what does not divide
+        if len(blocks) < optimization.global_batch_size:
+            raise ValueError(
+                f"the corpus makes {len(blocks)} rows of {blocks.max_seq_length} tokens, fewer than one update takes "
+                f"(global_batch_size={optimization.global_batch_size}): lower global_batch_size, or give more text"
+            )
+        self.blocks = blocks
+        self.collator = collator
+        self.seed = collator.seed
+        self.global_batch_size = optimization.global_batch_size
+        self.per_device_batch_size = optimization.per_device_train_batch_size
+        self.process_index = process_index
+        self.num_processes = num_processes
+        self._permutation = lru_cache(maxsize=2)(self._draw_permutation)
+
+    def _draw_permutation(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.blocks))
+
+    def __getstate__(self):  # for data workers that are spawned
+        return {name: value for name, value in self.__dict__.items() if name != "_permutation"}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._permutation = lru_cache(maxsize=2)(self._draw_permutation)
+
+    def sample_numbers(self, step: int) -> list[range]:
+        """The sample numbers of each micro-batch of this process."""
+        rows = self.per_device_batch_size
+        start = step * self.global_batch_size + self.process_index * rows
+        stop = (step + 1) * self.global_batch_size
+        return [range(n, n + rows) for n in range(start, stop, self.num_processes * rows)]
+
+    def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
+        return [self.collator([self._example(n) for n in numbers]) for numbers in self.sample_numbers(step)]
+
+    def _example(self, sample_number: int) -> dict:
+        epoch, i = divmod(sample_number, len(self.blocks))
+        example = dict(self.blocks[int(self._permutation(epoch)[i])])
+        return example | {"sample_number": sample_number, "num_samples": len(self.blocks)}
+
+    def from_step(self, first_step: int, last_step: int, num_workers: int) -> Iterator[list[dict[str, torch.Tensor]]]:
+        """The batches of the steps from `first_step` up to `last_step`, the same whatever the number of workers."""
+        loader = DataLoader(self, sampler=range(first_step, last_step), batch_size=None, num_workers=num_workers)
+        return iter(loader)
+
+
+def make_collator(
+    tokenizer: PreTrainedTokenizerBase, masking: MaskingArguments, config: SpanBertConfig, blocks: Blocks, seed: int
+) -> DataCollatorForSpanMasking:
+    """The collator of a run: rows of constant length, random tokens as frequent as in the training text."""
+    return DataCollatorForSpanMasking(
+        tokenizer,
+        **asdict(masking),
+        max_span_positions=config.max_span_positions,
+        random_token_counts=blocks.token_counts,
+        seed=seed,
+        pad_to_multiple_of=blocks.max_seq_length,
+    )
+
+
+class HeldOut:
+    """Held-out text, masked the same way in every evaluation and every run: `held_out(model)` gives its scores."""
+
+    def __init__(
+        self, accelerator: Accelerator, blocks: Blocks, collator: DataCollatorForSpanMasking, batch_size: int
+    ):
+        self.accelerator = accelerator
+        self.blocks = blocks
+        self.collator = replace(collator, seed=HELD_OUT_SEED, num_static_masks=None)
+        self.batch_size = batch_size
+
+    def batches(self) -> Iterator[dict[str, torch.Tensor]]:
+        """This process's share of the rows."""
+        rows = range(self.accelerator.process_index, len(self.blocks), self.accelerator.num_processes)
+        for start in range(0, len(rows), self.batch_size):
+            examples = [{**self.blocks[row], "sample_number": row} for row in rows[start : start + self.batch_size]]
+            batch = self.collator(examples)
+            yield {key: value.to(self.accelerator.device) for key, value in batch.items()}
+
+    def __call__(self, model: torch.nn.Module) -> dict:
+        """`eval.held_out.held_out_scores` over all processes."""
+        sums = held_out_sums(model, self.batches(), self.collator.random_token_counts)
+        if self.accelerator.num_processes > 1:
+            sums = self.accelerator.reduce(sums.to(self.accelerator.device), "sum")
+        return held_out_scores(sums)

@@ -1,0 +1,55 @@
+"""The end of a run: results.json, the export and its push, and what a person wants to see."""
+
+import signal
+import sys
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from modeling_spanbert.export import PushError, export, push
+from training.arguments import RunArguments
+from training.batches import HeldOut
+from training.loop import Outcome
+from training.progress import write_status
+from training.record import write_json
+from training.summary import filled_spans, summary
+
+
+DIVERGED, DISK_FULL, NOT_PUSHED = 1, 3, 4
+
+
+def exit_status(outcome: Outcome) -> int:
+    """0 after the last step; else why the run stopped before it (see `training/pretrain.py`)."""
+    if outcome.state == "disk_full":
+        return DISK_FULL
+    if outcome.state == "stopped":
+        return 128 + signal.Signals[outcome.signal or "SIGTERM"]
+    return 0
+
+
+def finish(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    record: dict,
+    results: dict,
+    run: RunArguments,
+    held_out: HeldOut | None,
+) -> int:
+    """Exports the model, says how good it is, and pushes it where the run asks for it; returns the exit status."""
+    output_dir = Path(run.output_dir)
+    write_json(results, output_dir / "results.json")
+    folder = export(model, tokenizer, output_dir / "export", record, results)
+    write_status(output_dir, "finished", results["step"])
+    if held_out:
+        print(summary(results["held_out"]))
+        for line in filled_spans(str(folder), tokenizer, next(held_out.batches())):
+            print(line)
+    print(f"the model is in {folder}: AutoModelForPreTraining.from_pretrained({str(folder)!r})")
+    if run.push_to_hub:
+        try:
+            url = push(folder, run.hub_model_id, private=run.hub_private_repo or None, revision=run.hub_revision)
+        except PushError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return NOT_PUSHED
+        print(f"pushed to {url}")
+    return 0

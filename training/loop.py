@@ -1,0 +1,247 @@
+"""The training loop: one for all that is trained here. Nothing random is restored, all of it follows from the step."""
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from time import monotonic
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from training.arguments import OptimizationArguments, RunArguments
+from training.batches import KeyedBatches
+from training.checkpoint import (
+    Checkpoints,
+    DiskFull,
+    check_same_run,
+    load,
+    load_model_tensors,
+    load_optimizer_tensors,
+    model_tensors,
+    optimizer_tensors,
+)
+from training.optimization import learning_rate_at
+from training.progress import Progress, write_status
+from training.signals import stop_on_signals
+
+
+LOSSES = ("loss", "mlm_loss", "sbo_loss", "nsp_loss")
+MAX_SKIPPED_IN_A_ROW = 10
+
+
+class NonFiniteLoss(ArithmeticError):
+    """Training diverged. The last checkpoint is from before."""
+
+
+@dataclass
+class TrainerState:
+    """What a checkpoint holds beside tensors; `run` is what must be equal in a run that resumes it."""
+
+    run: dict
+    step: int = 0
+    skipped_in_a_row: int = 0
+    skipped_updates: int = 0
+    seconds: float = 0.0  # of training and evaluation, over all resumes
+    evaluation: dict = field(default_factory=dict)  # the newest
+
+
+@dataclass
+class Outcome:
+    """How the loop ended: "finished", "stopped" (by `signal`), or "disk_full" with the last checkpoint not written."""
+
+    state: str
+    signal: str | None = None
+
+
+def train(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: KeyedBatches,
+    state: TrainerState,
+    optimization: OptimizationArguments,
+    run: RunArguments,
+    progress: Progress,
+    evaluate: Callable[[torch.nn.Module], dict] | None = None,
+    extra_files: dict[str, str] | None = None,
+) -> Outcome:
+    """Trains from `state.step` to the last step; `state` is kept up to date.
+
+    The loss of an update is the sum over its tokens divided by their number over all micro-batches and processes.
+    `evaluate` gives the model's scores; it is called each `eval_steps` and after the last step. Checkpoints are
+    written each `checkpointing_steps`, after the last step, and when a signal asks to stop, with `extra_files` beside.
+    Raises `NonFiniteLoss` after ten updates in a row whose gradient is not finite; each was skipped.
+    """
+    checkpoints = Checkpoints(run.output_dir, run.checkpoints_total_limit)
+    began = monotonic() - state.seconds
+    last_step = optimization.last_step
+    disk_full = False
+    tokens = 0
+
+    def save():
+        nonlocal disk_full
+        state.seconds = monotonic() - began
+        bare = accelerator.unwrap_model(model)
+        error = None
+        if accelerator.is_main_process:
+            try:
+                with progress.paused():
+                    tensors = model_tensors(bare), optimizer_tensors(bare, optimizer)
+                    checkpoints.save(state.step, *tensors, asdict(state), extra_files)
+                write_status(run.output_dir, "running", state.step)
+            except (OSError, ValueError) as caught:
+                error = caught
+        error = broadcast_object_list([error])[0]  # or the other processes would wait for ever
+        if error is not None and not isinstance(error, DiskFull):
+            raise error
+        disk_full = error is not None
+        if disk_full:
+            progress.say(f"warning: {error}; training goes on without this checkpoint")
+
+    model.train()
+    with stop_on_signals() as request:
+        for micro_batches in batches.from_step(state.step, last_step, run.dataloader_num_workers):
+            if _asked_to_stop(accelerator, request.signal):
+                break
+            losses, grad_norm, num_tokens = update(
+                accelerator, model, optimizer, micro_batches, state.step, optimization, run.seed
+            )
+            tokens += num_tokens
+            state.step += 1
+            if grad_norm is None:
+                state.skipped_updates += 1
+                state.skipped_in_a_row += 1
+                first_sample = (state.step - 1) * optimization.global_batch_size
+                progress.say(
+                    f"warning: update {state.step} skipped, its gradient is not finite (samples {first_sample} to "
+                    f"{first_sample + optimization.global_batch_size - 1}); {state.skipped_in_a_row} in a row"
+                )
+                if state.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
+                    raise NonFiniteLoss(
+                        f"the gradient was not finite in {MAX_SKIPPED_IN_A_ROW} updates in a row, up to step "
+                        f"{state.step}; the last checkpoint is intact: resume it with a lower learning_rate"
+                    )
+            else:
+                state.skipped_in_a_row = 0
+
+            is_last = state.step == last_step
+            if state.step % run.logging_steps == 0 or is_last:
+                losses = accelerator.reduce(losses, "sum")
+                progress.log(
+                    state.step,
+                    tokens=tokens,
+                    **{name: float(loss) for name, loss in losses.items()},
+                    lr=learning_rate_at(state.step - 1, optimization),
+                    grad_norm=float("nan") if grad_norm is None else grad_norm,
+                    skipped_updates=state.skipped_updates,
+                )
+                tokens = 0
+            if evaluate and (is_last or (run.eval_steps and state.step % run.eval_steps == 0)):
+                with progress.paused():
+                    state.evaluation = evaluate(model)
+                progress.write(state.step, eval=state.evaluation)
+                progress.say(_evaluation_line(state.step, state.evaluation))
+            if is_last or (run.checkpointing_steps and state.step % run.checkpointing_steps == 0):
+                save()
+        else:
+            progress.close()
+            return Outcome("disk_full" if disk_full else "finished")
+        progress.close()
+        progress.say(f"{request.signal or 'another process'}: stopping after step {state.step}")
+        save()
+        return Outcome("disk_full" if disk_full else "stopped", request.signal)
+
+
+def resume(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    run: RunArguments,
+    identity: dict,
+) -> tuple[TrainerState, list[str]]:
+    """The state to go on from, with weights and optimizer put back, and a line for each checkpoint that was skipped.
+
+    Raises ValueError where the checkpoint is damaged, or of a run with another `identity`.
+    """
+    path, skipped = Checkpoints(run.output_dir).to_resume(run.resume_from_checkpoint)
+    if path is None:
+        return TrainerState(identity), skipped
+    model_state, optimizer_state, saved = load(path)
+    check_same_run(saved["run"], identity)
+    bare = accelerator.unwrap_model(model)
+    load_model_tensors(bare, model_state, path)
+    load_optimizer_tensors(bare, optimizer, optimizer_state, path)
+    state = TrainerState(**saved)
+    return state, [*skipped, f"resumed {path.name}"]
+
+
+def update(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    micro_batches: list[dict],
+    step: int,
+    optimization: OptimizationArguments,
+    seed: int,
+) -> tuple[dict[str, torch.Tensor], float | None, int]:
+    """The update that follows `step` others, from this process's `micro_batches`.
+
+    Returns this process's share of the loss and its parts, the gradient's norm or None where it is not finite (the
+    weights are as they were then), and the number of tokens over all processes.
+    """
+    num_masked, num_rows, num_tokens = _global_counts(accelerator, micro_batches)
+    losses = {}
+    for micro, batch in enumerate(micro_batches):
+        batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in batch.items()}
+        torch.manual_seed(dropout_seed(seed, step, micro, accelerator.process_index))
+        is_last = micro == len(micro_batches) - 1
+        with contextlib.nullcontext() if is_last else accelerator.no_sync(model):
+            output = model(**batch, num_items_in_batch=num_masked, num_sequences_in_batch=num_rows)
+            # DDP takes the mean over processes; the count is global already.
+            accelerator.backward(output.loss * accelerator.num_processes)
+        for name in LOSSES:
+            if output.get(name) is not None:
+                losses[name] = losses.get(name, 0) + output[name].detach().float()
+
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    norm = float(accelerator.clip_grad_norm_(parameters, optimization.max_grad_norm or math.inf))
+    if math.isfinite(norm):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate_at(step, optimization)
+        optimizer.step()
+    optimizer.zero_grad()
+    return losses, norm if math.isfinite(norm) else None, num_tokens
+
+
+def _global_counts(accelerator: Accelerator, micro_batches: list[dict]) -> tuple[int, int, int]:
+    """Masked tokens (at least 1), rows and tokens of an update over all processes."""
+    counts = [
+        sum(int((batch["labels"] != -100).sum()) for batch in micro_batches),
+        sum(len(batch["labels"]) for batch in micro_batches),
+        sum(int(batch["attention_mask"].sum()) for batch in micro_batches),
+    ]
+    if accelerator.num_processes > 1:
+        counts = accelerator.reduce(torch.tensor(counts, device=accelerator.device), "sum").tolist()
+    return max(counts[0], 1), *counts[1:]
+
+
+def _asked_to_stop(accelerator: Accelerator, signal: str | None) -> bool:
+    """Whether any process was: all have to leave the loop at the same step."""
+    asked = int(signal is not None)
+    if accelerator.num_processes > 1:
+        asked = int(accelerator.reduce(torch.tensor(asked, device=accelerator.device), "sum"))
+    return asked > 0
+
+
+def dropout_seed(seed: int, step: int, micro_batch: int, process_index: int) -> int:
+    """A generator's seed that no other (step, micro-batch, process) of the run shares."""
+    # More words than the permutation's key has: the two never draw from one stream.
+    return int(np.random.SeedSequence([seed, step, micro_batch, process_index]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _evaluation_line(step: int, scores: dict) -> str:
+    shown = [f"{name} {value:.4g}" for name, value in scores.items() if isinstance(value, float)]
+    return f"held-out, step {step:,}: " + ", ".join(shown)

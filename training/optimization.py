@@ -1,0 +1,46 @@
+"""AdamW and its learning rate, as in Section 4.2; the rate is a function of the step, with nothing to restore."""
+
+import torch
+from torch import nn
+
+from training.arguments import OptimizationArguments
+
+
+def decoupled_adamw(model: nn.Module, optimization: OptimizationArguments) -> torch.optim.AdamW:
+    """torch's fused AdamW (decoupled weight decay) over the trainable parameters, tied ones once.
+
+    By default biases and LayerNorm weights, that is all vectors, are not decayed, as in Google's BERT;
+    `decay_biases_and_layer_norms=True` decays every parameter, as the original SpanBERT. One more difference: the
+    original adds epsilon to sqrt(v) before its bias correction, torch after. Its epsilon thus acts as
+    epsilon / sqrt(1 - beta2^t): 32 times larger at the first update, the same after some thousands, and without
+    effect wherever gradients are far above 1e-7.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decayed = [p for p in parameters if p.ndim > 1 or optimization.decay_biases_and_layer_norms]
+    others = [p for p in parameters if not (p.ndim > 1 or optimization.decay_biases_and_layer_norms)]
+    groups = [{"params": decayed, "weight_decay": optimization.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=optimization.learning_rate,
+        betas=(optimization.adam_beta1, optimization.adam_beta2),
+        eps=optimization.adam_epsilon,
+        fused=True,
+    )
+
+
+def learning_rate_at(step: int, optimization: OptimizationArguments) -> float:
+    """The learning rate of the update that follows `step` updates (the first update has step 0).
+
+    With W = `num_warmup_steps` and N = `max_train_steps`:
+
+        step < W:  peak * (step + 1) / W           the W-th update is the first at the peak
+        else:      peak * (N - step) / (N - W)     from the peak, linearly, to 0 after N updates
+
+    The original makes its first update at the full peak (an accident), lags one update behind in the warm-up, and
+    counts its decay from 0, peak * (N - step) / N, so that it drops by W/N when the warm-up ends; ours is N / (N - W)
+    times that. Without a warm-up both are the same.
+    """
+    peak, warmup, total = optimization.learning_rate, optimization.num_warmup_steps, optimization.max_train_steps
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * max(0, total - step) / max(1, total - warmup)

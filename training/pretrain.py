@@ -1,0 +1,125 @@
+"""Pre-trains SpanBERT (Sections 3 and 4.2), from scratch, from any BERT or SpanBERT checkpoint, or resumed.
+
+    accelerate launch training/pretrain.py training/recipes/pretrain/spanbert_base_cased.yaml \
+        --train_file wiki.txt --tokenizer_name vocab.txt --output_dir runs/spanbert-base-cased
+
+Exit status: 0 finished; 1 training diverged; 2 something given cannot work; 3 the disk is full; 4 the export could not
+be pushed; 128 + n stopped by signal n, with a checkpoint to resume from.
+"""
+
+import contextlib
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from training.arguments import (
+    DataArguments,
+    MaskingArguments,
+    ModelArguments,
+    OptimizationArguments,
+    RunArguments,
+    one_line_errors,
+    parse_recipe,
+)
+
+
+ARGUMENTS = (DataArguments, ModelArguments, MaskingArguments, OptimizationArguments, RunArguments)
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Runs with `argv` (default: the command line); returns the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    data, architecture, masking, optimization, run = arguments = parse_recipe(ARGUMENTS, argv, __doc__)
+
+    # Only now, so that --help and a misspelt field answer at once.
+    from accelerate import Accelerator
+
+    from training.batches import HeldOut, KeyedBatches, make_collator
+    from training.checkpoint import check_output_dir, claim_output_dir
+    from training.finish import DIVERGED, exit_status, finish
+    from training.hardware import check_launch, use_fast_cpu_paths
+    from training.initial_model import initial_model
+    from training.loop import NonFiniteLoss, resume, train
+    from training.optimization import decoupled_adamw
+    from training.plan import plan
+    from training.prepare import prepare
+    from training.progress import Progress, flops_per_token, write_status
+    from training.record import checkpoint_files, identity, results_record, run_record, write_json
+
+    use_fast_cpu_paths()
+    accelerator = Accelerator(
+        mixed_precision=optimization.mixed_precision, log_with=run.report_to, project_dir=run.output_dir
+    )
+    check_launch(accelerator)
+    is_main = accelerator.is_main_process
+    with contextlib.ExitStack() as stack:
+        if run.check:
+            if run.output_dir:
+                check_output_dir(run.output_dir, run.resume_from_checkpoint)
+            data.cache_dir = stack.enter_context(TemporaryDirectory(prefix="spanbert-check-"))
+        elif is_main:
+            stack.enter_context(claim_output_dir(run.output_dir, run.resume_from_checkpoint))
+
+        with accelerator.main_process_first():
+            tokenizer, blocks, validation_blocks = prepare(data)
+        model, notes = initial_model(architecture, tokenizer, data.max_seq_length, run.seed)
+        config = model.config
+        if run.gradient_checkpointing:
+            model.activation_checkpointing_enable()
+        masking.check(config.objectives, data.max_seq_length)
+        collator = make_collator(tokenizer, masking, config, blocks, run.seed)
+        batches = KeyedBatches(blocks, collator, optimization, accelerator.process_index, accelerator.num_processes)
+        held_out = validation_blocks and HeldOut(
+            accelerator, validation_blocks, collator, run.per_device_eval_batch_size
+        )
+        for note in [*blocks.report["warnings"], *notes, *optimization.notes()]:
+            if is_main:
+                print(f"note: {note}", file=sys.stderr)
+
+        # No scheduler is prepared: the learning rate is a function of the step.
+        model, optimizer = accelerator.prepare(model, decoupled_adamw(model, optimization))
+        if run.check:
+            accelerator.print(plan(accelerator, model, optimizer, batches, masking.mask_ratio, optimization, run))
+            return 0
+        state, notes = resume(accelerator, model, optimizer, run, identity(run, optimization, masking, blocks, config))
+        record = run_record(argv, arguments, accelerator, blocks)
+        if is_main:
+            write_json(record, Path(run.output_dir, "run.json"))
+        if run.report_to:
+            accelerator.init_trackers("pretrain")
+        progress = Progress(
+            run.output_dir,
+            optimization.last_step,
+            state.step,
+            flops_per_token(config, data.max_seq_length, masking.mask_ratio),
+            is_main,
+            accelerator.log if run.report_to else None,
+        )
+        for note in notes:
+            progress.say(note)
+        files = checkpoint_files(config, tokenizer)
+        try:
+            outcome = train(
+                accelerator, model, optimizer, batches, state, optimization, run, progress, held_out, files
+            )
+        except NonFiniteLoss as error:
+            if is_main:
+                write_status(run.output_dir, "diverged", state.step)
+                print(f"error: {error}", file=sys.stderr)
+            return DIVERGED
+        finally:
+            accelerator.end_training()
+        status = exit_status(outcome)
+        if is_main:
+            if status:
+                write_status(run.output_dir, outcome.state, state.step, signal=outcome.signal)
+            else:
+                results = results_record(state, optimization, blocks)
+                status = finish(accelerator.unwrap_model(model), tokenizer, record, results, run, held_out)
+        accelerator.wait_for_everyone()
+        return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
