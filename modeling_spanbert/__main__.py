@@ -1,0 +1,51 @@
+"""The command `spanbert`, or `python -m modeling_spanbert`: what one does with a model apart from training it."""
+
+import argparse
+import sys
+
+
+def push(args: argparse.Namespace) -> int:
+    from .export import PushError
+    from .export import push as push_export
+
+    try:
+        print(push_export(args.export_dir, args.hub_model_id, private=args.private, revision=args.revision))
+    except PushError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 4
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    spanbert = argparse.ArgumentParser(prog="spanbert", description=__doc__, allow_abbrev=False)
+    commands = spanbert.add_subparsers(metavar="COMMAND", required=True)
+
+    command = commands.add_parser(
+        "push",
+        help="upload an export to the Hub, or finish an upload that failed",
+        description="Uploads an export to the Hub; files that are there already are not sent again.\n"
+        "The token is that of `hf auth login` or of the variable HF_TOKEN.",
+        epilog="example: spanbert push runs/tiny/export --hub_model_id your-org/spanbert-tiny-cased --private",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("export_dir", help="folder that training wrote, with config.json and model.safetensors")
+    command.add_argument("--hub_model_id", required=True, help="NAME or ORGANISATION/NAME of the repository")
+    command.add_argument("--private", action="store_true", default=None, help="for a new repository: not public")
+    command.add_argument("--revision", help="branch to push to, made when it is not there; default: main")
+    command.set_defaults(run=push)
+    return spanbert
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0; 2 for what the user has to change; 4 for a push that can be tried again."""
+    args = parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

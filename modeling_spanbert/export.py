@@ -1,0 +1,362 @@
+"""A trained model -> what goes to the Hub: weights, tokenizer, code, card; and the push.
+
+    folder = export(model, tokenizer, "runs/tiny/export", run, results)
+    push(folder, "your-org/spanbert-tiny-cased")
+
+An export loads with `trust_remote_code=True` where this package is not installed, because it carries its own code.
+It is read back before it takes its place, in this process and in one that cannot import the package. Its card is
+rendered from its `results.json` alone; `python -m modeling_spanbert.export model_cards/results/ID.json` does so again.
+"""
+
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2  # what huggingface_hub speaks with
+import jinja2
+import torch
+from huggingface_hub import HfApi, ModelCardData
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+TEMPLATE = Path(__file__).parent.parent / "model_cards" / "template.md"
+PASSING = {408, 429, 500, 502, 503, 504}  # answers of the Hub that the next try may not get
+
+# What a reader of the card pastes; it is run on the export before it is written into the card.
+SNIPPET = """\
+from transformers import pipeline
+
+fill = pipeline("fill-mask", model={model}, trust_remote_code=True)
+for guess in fill({text}):
+    print(f"{{guess['score']:.3f}}  {{guess['sequence']}}")
+"""
+EXAMPLE_TEXT = "The people of the United [MASK] want peace."
+
+# A process that has never seen this package: loads every Auto class of `auto_map`, then saves the probe's outputs.
+BLOCK = """\
+import sys
+sys.modules.update(dict.fromkeys(("modeling_spanbert", "training", "eval"), None))
+"""
+CLEAN_PROCESS = """\
+import safetensors.torch, torch, transformers
+folder, probe, outputs = sys.argv[1:]
+config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
+for auto_class, reference in config.auto_map.items():
+    loaded = getattr(transformers, auto_class).from_pretrained(folder, trust_remote_code=True)
+    if reference.endswith("." + config.architectures[0]):
+        with torch.no_grad():
+            found = loaded.eval()(**safetensors.torch.load_file(probe))
+        found = {key: value.contiguous() for key, value in found.items() if torch.is_tensor(value)}
+        safetensors.torch.save_file(found, outputs)
+"""
+
+
+class PushError(OSError):
+    """The Hub did not take an export, which is still where it was."""
+
+
+def export(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    output_dir: str | os.PathLike,
+    run: dict,
+    results: dict,
+    in_clean_process: bool = True,
+) -> Path:
+    """Writes and verifies what goes to the Hub; an older export is replaced only by a verified one.
+
+    `in_clean_process=False` leaves out the part that starts a second Python (seconds): then no example is in the card.
+    Call it in one process, with the unwrapped model; keys of `run` and `results`: see `render_card`.
+
+    Raises:
+        ValueError: weights hold NaN or Inf, or `output_dir` holds something else.
+        RuntimeError: what was written does not read back as the model (nothing is left of it).
+    """
+    output_dir = Path(output_dir)
+    refuse_non_finite(model)
+    if (
+        output_dir.exists()
+        and not (output_dir / "config.json").is_file()
+        and (output_dir.is_file() or any(output_dir.iterdir()))
+    ):
+        raise ValueError(f"{output_dir} holds something that is not an export; give another folder or move it away")
+
+    partial, older = Path(f"{output_dir}.partial"), Path(f"{output_dir}.older")
+    if older.exists() and not output_dir.exists():
+        older.rename(output_dir)  # an earlier export was killed between its two renames
+    for leftover in (partial, older):
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        model.save_pretrained(partial)  # brings the modelling file and its flat siblings along
+        tokenizer.save_pretrained(partial)
+        reloaded = verify(model, partial)
+        example = verify_remote_code(partial, reloaded) if in_clean_process else None
+
+        run = run | {"model": describe(model)}
+        results = results | {"example": example}
+        (partial / "README.md").write_text(render_card(run, results), encoding="utf-8")
+        record = json.dumps({"run": run, "results": results}, indent=2, ensure_ascii=False) + "\n"
+        (partial / "results.json").write_text(record, encoding="utf-8")
+        flush(partial)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+    if output_dir.exists():
+        output_dir.rename(older)
+    partial.rename(output_dir)
+    shutil.rmtree(older, ignore_errors=True)
+    return output_dir
+
+
+def refuse_non_finite(model: PreTrainedModel) -> None:
+    bad = [name for name, tensor in model.state_dict().items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise ValueError(f"refusing to export weights with NaN or Inf: {bad[0]} ({len(bad)} tensors in all)")
+
+
+def describe(model: PreTrainedModel) -> dict:
+    """What the card says of the architecture."""
+    fields = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size", "objectives")
+    return {field: getattr(model.config, field) for field in fields} | {"num_parameters": model.num_parameters()}
+
+
+def flush(folder: Path) -> None:
+    """Asks the disk to keep every file of `folder`, and their names."""
+    for path in [*folder.iterdir(), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+# Reading back
+
+
+def probe_batch(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Two rows (2, 12), the second padded; with one span (3, 5) a row where the model has a boundary head."""
+    input_ids = torch.arange(1, 25).view(2, 12) % model.config.vocab_size
+    attention_mask = torch.ones_like(input_ids)
+    attention_mask[1, 8:] = 0
+    batch = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if "span_position" in inspect.signature(model.forward).parameters and "sbo" in model.config.objectives:
+        span = (torch.arange(12) >= 3) & (torch.arange(12) <= 5)  # (12,)
+        for name, values in {
+            "left_boundary": span * 2,
+            "right_boundary": span * 6,
+            "span_position": torch.where(span, torch.arange(12) - 3, -1),
+        }.items():
+            batch[name] = values.expand(2, 12).contiguous()
+    return batch
+
+
+@torch.no_grad()
+def probe_outputs(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """Every tensor that the model gives for the probe, without dropout, on the CPU."""
+    training = model.training
+    batch = {key: value.to(model.device) for key, value in probe_batch(model).items()}
+    outputs = model.eval()(**batch, return_dict=True)
+    model.train(training)
+    return {key: value.cpu() for key, value in outputs.items() if torch.is_tensor(value)}
+
+
+def verify(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
+    """The model as read back from `folder` (on the CPU), once it is sure that it is `model`.
+
+    Raises:
+        RuntimeError: a tensor is missing, left over or different, outputs differ, or `auto_map` names absent code.
+    """
+    auto_map = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("auto_map", {})
+    for auto_class in ("AutoConfig", "AutoModel", "AutoModelForPreTraining", "AutoModelForMaskedLM"):
+        module = auto_map.get(auto_class, "nothing").split(".")[0]
+        if not (folder / f"{module}.py").is_file():
+            raise RuntimeError(f"{folder}: auto_map says {auto_map.get(auto_class)!r} for {auto_class}: no such file")
+
+    reloaded, info = type(model).from_pretrained(folder, output_loading_info=True)
+    problems = {key: names for key, names in info.items() if names}
+    if problems:
+        raise RuntimeError(f"{folder} does not read back: {problems}")
+    saved, read = model.state_dict(), reloaded.state_dict()
+    different = [name for name, tensor in saved.items() if not torch.equal(tensor.cpu(), read[name].cpu())]
+    if different or len(saved) != len(read):
+        raise RuntimeError(f"{folder} does not read back: {different or sorted(set(saved) ^ set(read))} differ")
+
+    # The weights are equal bit for bit; another device or attention kernel may round differently.
+    compare(probe_outputs(model), probe_outputs(reloaded), 1e-5 if model.device.type == "cpu" else 1e-2, folder)
+    return reloaded
+
+
+def verify_remote_code(folder: Path, model: PreTrainedModel) -> dict:
+    """Opens an export by every Auto class, with its own code, in a process where this package cannot be imported.
+
+    Compares the outputs with those of `model` and runs the card's snippet. Returns {"text", "output"}: the text that
+    the snippet fills and what it printed.
+
+    Raises:
+        RuntimeError: it does not load, or gives other outputs.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        probe, found = f"{scratch}/probe.safetensors", f"{scratch}/outputs.safetensors"
+        save_file(probe_batch(model), probe)
+        environment = os.environ | {
+            "HF_MODULES_CACHE": scratch,
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_VERBOSITY": "error",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+        source = BLOCK + snippet(str(folder), EXAMPLE_TEXT) + CLEAN_PROCESS
+        process = subprocess.run(  # noqa: S603 - our own text, this Python
+            [sys.executable, "-c", source, str(folder), probe, found], env=environment, capture_output=True, text=True
+        )
+        if process.returncode:
+            last_line = (process.stderr.strip().splitlines() or ["no message"])[-1]
+            raise RuntimeError(f"{folder} does not load without the package: {last_line}")
+        compare(probe_outputs(model), load_file(found), 1e-5, folder)
+    return {"text": EXAMPLE_TEXT, "output": process.stdout.strip()}
+
+
+def compare(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], tolerance: float, folder: Path) -> None:
+    for key, value in expected.items():
+        if key not in found or not torch.allclose(value.float(), found[key].float(), rtol=tolerance, atol=tolerance):
+            raise RuntimeError(f"{folder} does not read back: {key} of the probe differs")
+
+
+# The card
+
+
+def snippet(model: str, text: str) -> str:
+    return SNIPPET.format(model=json.dumps(model), text=json.dumps(text))
+
+
+def render_card(run: dict, results: dict) -> str:
+    """The model card, from nothing but these two; a key that is missing is an error, never a blank.
+
+    `run`: `model_id`, `command`, `arguments` (resolved fields of the recipe, by name), `versions` ({name: version}),
+    `hardware` (a phrase), `data` ({"files": [str], "num_documents", "num_tokens", "num_rows", "padding_share" (0-1),
+    "fingerprint"}), and `model`, which `export` adds (`describe`).
+
+    `results`: `step`, `num_tokens_seen`, `wall_seconds` (all starts of the run together), `held_out` (None, or what
+    `eval.held_out.held_out_scores` returns: losses in nats, accuracies 0-1), and `example`, which `export` adds (None,
+    or {"text", "output"}).
+    """
+    arguments = run["arguments"]
+    metadata = ModelCardData(
+        language="en",
+        # Weights that continue someone else's are theirs to license.
+        license=None if arguments["model_name_or_path"] else "apache-2.0",
+        library_name="transformers",
+        pipeline_tag="fill-mask",
+        tags=["spanbert", "bert", "span-masking", "pretraining"],
+        datasets=[arguments["dataset_name"]] if arguments["dataset_name"] else None,
+        metrics=["accuracy"],
+    )
+    example = results["example"]
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - Markdown, not HTML
+    )
+    for name, form in {"number": "{:,}", "percent": "{:.1%}", "loss": "{:.3f}"}.items():
+        # Adding 0 makes a missing key say its name.
+        environment.filters[name] = lambda value, form=form: form.format(value + 0)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        metadata=metadata.to_yaml(),
+        snippet=snippet(run["model_id"], example["text"] if example else EXAMPLE_TEXT).rstrip(),
+        run=run,
+        results=results,
+        arguments=arguments,
+    )
+
+
+# The Hub
+
+
+def push(
+    export_dir: str | os.PathLike,
+    hub_model_id: str,
+    private: bool | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> str:
+    """Uploads an export to the Hub, which may already have it in part, and returns its address.
+
+    Raises:
+        FileNotFoundError: `export_dir` is not an export.
+        PushError: the Hub did not take it; one line with the cause, where the export is, and how to try again.
+    """
+    export_dir = Path(export_dir)
+    for name in ("config.json", "model.safetensors", "README.md"):
+        if not (export_dir / name).is_file():
+            raise FileNotFoundError(f"{export_dir} is not an export: it has no {name}")
+
+    api = HfApi(token=token)
+    try:
+        repository = with_back_off(lambda: api.create_repo(hub_model_id, private=private, exist_ok=True))
+        hub_model_id = repository.repo_id
+        if private and not with_back_off(lambda: api.repo_info(hub_model_id)).private:
+            raise PermissionError(
+                f"{hub_model_id} exists and is public; make it private first, or push without --private"
+            )
+        if revision:
+            with_back_off(lambda: api.create_branch(hub_model_id, branch=revision, exist_ok=True))
+        api.upload_folder(
+            repo_id=hub_model_id, folder_path=export_dir, revision=revision, commit_message="Upload SpanBERT export"
+        )
+    except Exception as error:  # whatever it was, the user has to hear that nothing is lost
+        again = f"spanbert push {export_dir} --hub_model_id {hub_model_id}"
+        again += (" --private" if private else "") + (f" --revision {revision}" if revision else "")
+        raise PushError(
+            f"push failed: {cause(error, hub_model_id, api)}; the export is safe in {export_dir}; try again: {again}"
+        ) from error
+    return f"{api.endpoint}/{hub_model_id}" + (f"/tree/{revision}" if revision else "")
+
+
+def with_back_off(request: Callable, num_retries: int = 5):
+    """What `request` returns, tried again after 1, 2, 4, 8, 8 s, as huggingface_hub does for uploads only."""
+    for retry in range(num_retries + 1):
+        try:
+            return request()
+        except (HfHubHTTPError, httpx2.TransportError) as error:
+            response = getattr(error, "response", None)
+            if retry == num_retries or (response is not None and response.status_code not in PASSING):
+                raise
+        time.sleep(min(2**retry, 8))
+
+
+def cause(error: Exception, hub_model_id: str, api: HfApi) -> str:
+    """Why a push failed, in a few words."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status == 401 or isinstance(error, LocalTokenNotFoundError):
+        return "no valid token (`hf auth login`, or the variable HF_TOKEN)"
+    if status == 403:
+        return f"the token has no right to write to {hub_model_id}"
+    if status is not None:
+        return f"{api.endpoint} answered {status}"
+    if isinstance(error, httpx2.TransportError):
+        return f"{api.endpoint} cannot be reached"
+    return " ".join(str(error).split())
+
+
+def main(paths: list[str]) -> None:
+    """Renders model_cards/ID.md from each model_cards/results/ID.json."""
+    for path in map(Path, paths):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        card = path.parent.parent / f"{path.stem}.md"
+        card.write_text(render_card(record["run"], record["results"]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
