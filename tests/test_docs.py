@@ -1,0 +1,96 @@
+"""What the documents name exists, and what they tell one to type works."""
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from card_facts import RESULTS, RUN
+from helpers import ROOT, tiny_config, tiny_tokenizer
+
+from modeling_spanbert import SpanBertForPreTraining
+from modeling_spanbert.__main__ import parser
+from modeling_spanbert.export import export
+from training.arguments import (
+    DataArguments,
+    MaskingArguments,
+    ModelArguments,
+    OptimizationArguments,
+    RunArguments,
+    parse_recipe,
+)
+
+
+ARGUMENTS = (DataArguments, ModelArguments, MaskingArguments, OptimizationArguments, RunArguments)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAPER_INDEX = (ROOT / "docs" / "paper_index.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def symbols(path: Path) -> set[str]:
+    """Names that a Python file defines at its top."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([\w/]+\.(?:py|yaml)(?::\w+)?)`", PAPER_INDEX))))
+def test_what_the_paper_index_names_exists(name):
+    path, _, symbol = name.partition(":")
+    assert (ROOT / path).is_file()
+    assert not symbol or symbol in symbols(ROOT / path)
+
+
+def test_the_paper_index_has_every_section_and_table():
+    paper = " ".join(re.findall(r"^\| ([^|]+) \|", PAPER_INDEX, re.MULTILINE))
+    for part in ("2", "3.1", "3.2", "3.3", "4.1", "4.2", "4.3", "5", "6.1", "6.2", "Tables 1-5", "Table 6", "Table 7"):
+        assert re.search(rf"\b{re.escape(part)}\b", paper), part
+    assert "appendix A" in paper and "appendix B" in paper
+
+
+def test_the_python_of_the_readme_runs(tmp_path):
+    torch.manual_seed(0)
+    model, folder = SpanBertForPreTraining(tiny_config()), tmp_path / "runs" / "tiny" / "export"
+    export(model, tiny_tokenizer(), folder, RUN, RESULTS, in_clean_process=False)
+    source = "\n".join(blocks("python"))
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", source]
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert "'sequence'" in process.stdout and "tensor(" in process.stdout
+
+
+@pytest.mark.parametrize("line", [line for block in blocks("bash") for line in block.splitlines()])
+def test_the_commands_of_the_readme_are_ones_that_exist(line):
+    words = shlex.split(line)
+    if words[:2] == ["accelerate", "launch"]:
+        assert (ROOT / words[2]).is_file()
+        parse_recipe(ARGUMENTS, [str(ROOT / words[3]), *words[4:]])
+    elif words[0] == "spanbert":
+        parser().parse_args(words[1:])
+    elif words[0] == "make":
+        assert f"\n{words[1]}: " in MAKEFILE
+    else:
+        assert words[0] in ("python3", "pip")
+
+
+def test_links_and_files_that_the_readme_names_are_there():
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
+    for name in re.findall(r"`(training/[\w/]+\.\w+)`", README):
+        assert (ROOT / name).is_file(), name
+    for target in re.findall(r"`make ([\w-]+)`", README):
+        assert f"\n{target}: " in MAKEFILE, target
