@@ -12,6 +12,7 @@ from training.batches import HeldOut
 from training.loop import Outcome
 from training.progress import write_status
 from training.record import write_json
+from training.report import write_report
 from training.summary import filled_spans, summary
 
 
@@ -40,10 +41,12 @@ def finish(
     write_json(results, output_dir / "results.json")
     folder = export(model, tokenizer, output_dir / "export", record, results)
     write_status(output_dir, "finished", results["step"])
+    report = write_report(output_dir)
     if held_out:
         print(summary(results["held_out"]))
         for line in filled_spans(str(folder), tokenizer, next(held_out.batches())):
             print(line)
+    print(f"the report is in {report}")
     print(f"the model is in {folder}: AutoModelForPreTraining.from_pretrained({str(folder)!r})")
     if run.push_to_hub:
         try:
