@@ -1,5 +1,6 @@
 """What the masking schemes share: their registry, their protocol and the checks of their options."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -43,7 +44,7 @@ MASKING_SCHEMES = SchemeRegistry()
 
 
 @dataclass
-class MaskingScheme:
+class MaskingScheme(ABC):
     """A rule that says which tokens of a batch are masked.
 
     `whole_spans` tells the collator what a masked run is: True, a span (one 80/10/10 draw, and boundary tokens to
@@ -66,9 +67,9 @@ class MaskingScheme:
         """How many tokens of each row are to be masked (B,): ceil(`mask_ratio` * n) of its n tokens."""
         return np.ceil(self.mask_ratio * maskable.sum(1)).astype(np.intp)
 
+    @abstractmethod
     def __call__(self, word_starts: np.ndarray, maskable: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
         """The mask (B, T), from where words start (B, T), what may be masked (B, T) and a generator a row."""
-        raise NotImplementedError(f"{type(self).__name__} has no __call__")
 
 
 def check_fraction(name: str, value: float) -> None:

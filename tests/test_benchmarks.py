@@ -1,0 +1,73 @@
+"""Each benchmark runs, at toy size; its figures are looked at by people."""
+
+import importlib
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from helpers import ROOT
+
+
+BENCHMARKS = ROOT / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """A benchmark as a module, its siblings importable as when it is run."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module
+
+
+def results_of(path) -> list[dict]:
+    return json.loads(path.read_text(encoding="utf-8"))["results"]
+
+
+@pytest.mark.slow
+def test_collator_compares_four(load, tmp_path, monkeypatch, capsys):
+    collator = load("collator")
+    monkeypatch.setattr(collator, "BATCH_SIZES", (2,))
+    collator.main(["--rounds", "5", "--json", str(tmp_path / "results.json")])
+    results = results_of(tmp_path / "results.json")
+    assert len(results) == 4 and all(result["mtok_per_s"]["min"] > 0 for result in results)
+    assert "DataCollatorForSpanMasking" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_data_wait_measures_the_share(load, tmp_path, monkeypatch, capsys):
+    data_wait = load("data_wait")
+    monkeypatch.setattr(data_wait, "new_process", lambda: ThreadPoolExecutor(1))  # torch is imported here already
+    options = ["--shapes", "tiny:2x32", "--dtypes", "fp32", "--steps", "2", "--made_up_text", "--markdown"]
+    data_wait.main([*options, "--json", str(tmp_path / "results.json")])
+    [result] = results_of(tmp_path / "results.json")
+    assert 0 < result["share"] < 1 and result["steps"] == 2
+    assert "| tiny 2x32 | fp32 " in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_training_step_compares_with_both_rivals(tmp_path):
+    options = ["--shapes", "tiny:2x32", "--dtypes", "fp32", "--rounds", "1", "--markdown"]
+    process = run("training_step.py", *options, "--json", str(tmp_path / "results.json"))
+    assert process.returncode == 0, process.stderr
+    [result] = results_of(tmp_path / "results.json")
+    assert result["sides"].keys() == {"ours", "defaults", "tuned"}
+    assert all(side["seconds"]["min"] > 0 and side["memory"] > 0 for side in result["sides"].values())
+    assert process.stdout.count("| tiny 2x32 | fp32 ") == 2
+
+
+def run(benchmark: str, *options: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, BENCHMARKS / benchmark, *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("given", ["mini", "mini:0x128"])
+def test_a_shape_that_is_none_is_refused_in_a_line(given):
+    process = run("training_step.py", "--shapes", given)
+    assert process.returncode == 2 and f"{given}: expected SIZE:ROWSxLENGTH" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_every_benchmark_is_in_the_readme():
+    text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    assert not [path.name for path in BENCHMARKS.glob("*.py") if f"benchmarks/{path.name}" not in text]
