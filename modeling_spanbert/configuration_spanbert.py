@@ -13,6 +13,7 @@
 # limitations under the License.
 """SpanBERT configuration: BERT's fields under BERT's names, and what the span boundary objective adds."""
 
+import math
 from difflib import get_close_matches
 
 from huggingface_hub.dataclasses import strict
@@ -129,6 +130,11 @@ class SpanBertConfig(PreTrainedConfig):
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected a probability, 0 to 1")
+
+    def validate_scales(self):
+        for name in ("layer_norm_eps", "initializer_range"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}={getattr(self, name)}: expected a positive number")
 
     def validate_activation(self):
         if self.hidden_act not in ACT2FN:

@@ -406,6 +406,20 @@ class SpanBertHeadModel(SpanBertPreTrainedModel):
                 head.decoder.out_features = size
         return embeddings
 
+    def _check_labels(self, labels: torch.Tensor):
+        """Raises ValueError for labels outside of the vocabulary that are not -100."""
+        if torch.compiler.is_compiling():
+            return
+        labels = labels[labels != -100]
+        if not len(labels):
+            return
+        low, high = (int(bound) for bound in labels.aminmax())
+        if low < 0 or high >= self.config.vocab_size:
+            raise ValueError(
+                f"label {low if low < 0 else high}: expected 0 to {self.config.vocab_size - 1}, or -100 where "
+                "nothing is predicted"
+            )
+
 
 @dataclass
 class SpanBertForPreTrainingOutput(ModelOutput):
@@ -537,7 +551,7 @@ class SpanBertForPreTraining(SpanBertHeadModel):
         """Losses over the N masked tokens only, nothing of size B T V is built; and their logits in eval mode."""
         places = (labels != -100).flatten().nonzero().flatten()  # (N,) in the B T tokens of the batch
         targets = labels.flatten()[places]  # (N,)
-        self._check_targets(targets)
+        self._check_labels(targets)
         if num_items_in_batch is None:
             num_items_in_batch = max(len(targets), 1)
         logits = self.cls.predictions(hidden_states.flatten(0, 1).index_select(0, places))  # (N, V)
@@ -567,16 +581,6 @@ class SpanBertForPreTraining(SpanBertHeadModel):
         tokens = hidden_states.flatten(0, 1)  # (B T, H)
         left, right = tokens.index_select(0, row_start + left), tokens.index_select(0, row_start + right)  # (N, H)
         return self.cls.span_boundary(left, right, position.clamp(min=0)), position
-
-    def _check_targets(self, targets: torch.Tensor):
-        if torch.compiler.is_compiling() or not len(targets):
-            return
-        low, high = (int(bound) for bound in targets.aminmax())
-        if low < 0 or high >= self.config.vocab_size:
-            raise ValueError(
-                f"label {low if low < 0 else high}: expected 0 to {self.config.vocab_size - 1}, or -100 where "
-                "nothing is predicted"
-            )
 
 
 class SpanBertForMaskedLM(SpanBertHeadModel):
@@ -609,7 +613,10 @@ class SpanBertForMaskedLM(SpanBertHeadModel):
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs,
     ) -> MaskedLMOutput:
-        """`labels` (B, T): ids to predict, -100 elsewhere; the loss is their sum of CE / `num_items_in_batch`."""
+        """`labels` (B, T): ids to predict, -100 elsewhere; the loss is their sum of CE / `num_items_in_batch`.
+
+        Raises `ValueError` for labels outside of the vocabulary.
+        """
         encoded = self.bert(
             input_ids,
             attention_mask=attention_mask,
@@ -621,6 +628,7 @@ class SpanBertForMaskedLM(SpanBertHeadModel):
         logits = self.cls.predictions(encoded.last_hidden_state)  # (B, T, V)
         loss = None
         if labels is not None:
+            self._check_labels(labels)
             if num_items_in_batch is None:
                 num_items_in_batch = (labels != -100).sum().clamp(min=1)
             loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")

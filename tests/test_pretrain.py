@@ -26,6 +26,7 @@ def test_a_run_writes_what_the_design_names(tiny_run):
     folder = tiny_run.folder / "unbroken"
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step_00000009", "step_00000012"]
     assert json.loads((folder / "status.json").read_text())["state"] == "finished"
+    assert "accuracy" in (folder / "report.html").read_text()
     record = json.loads((folder / "run.json").read_text())
     assert record["seed"] == 42 and record["data"]["fingerprint"] and record["versions"]["torch"]
     assert record["arguments"]["learning_rate"] == 0.003 and record["arguments"]["mask_ratio"] == 0.15
@@ -204,7 +205,7 @@ def test_continuing_from_any_bert_keeps_its_encoder_and_names_new_heads(tiny_run
     bert.save_pretrained(tiny_run.folder / "bert")
     changes = {"config_name": None, "model_name_or_path": tiny_run.folder / "bert", "learning_rate": 1e-9}
     assert tiny_run.run("continued", max_train_steps=1, num_warmup_steps=0, weight_decay=0, **changes) == 0
-    assert "new in this model" in capsys.readouterr().err
+    assert "new in this model" in capsys.readouterr().out
     model = AutoModelForPreTraining.from_pretrained(tiny_run.folder / "continued" / "export")
     ours, theirs = model.bert.encoder.layer[1].output.dense.weight, bert.bert.encoder.layer[1].output.dense.weight
     assert torch.allclose(ours, theirs, atol=1e-6)

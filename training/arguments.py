@@ -138,7 +138,10 @@ class MaskingArguments:
         _at_least(self, 1, "max_span_length", "num_static_masks")
 
     def check(self, objectives: Sequence[str], max_seq_length: int) -> None:
-        """Raises ValueError where masking, objectives and row length contradict each other."""
+        """Raises ValueError for an unknown scheme, and where masking, objectives and row length do not go together."""
+        from modeling_spanbert import MASKING_SCHEMES
+
+        _ = MASKING_SCHEMES[self.masking_scheme]
         shares = [self.p * (1 - self.p) ** nth for nth in range(self.max_span_length)]
         mean = sum(length * share for length, share in enumerate(shares, 1)) / sum(shares)
         _require(

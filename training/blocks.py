@@ -139,7 +139,10 @@ def cached(cache_dir: str | Path | None, name: str, build: Callable[[Path], None
     cache = cache_folder(cache_dir)
     folder = cache / name
     if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"cache_dir={cache} is not writable: {error.strerror}; use another --cache_dir") from None
         with tempfile.TemporaryDirectory(prefix=f"{name}.partial-", dir=cache) as partial:
             complete = Path(partial, "complete")
             complete.mkdir()
@@ -196,7 +199,8 @@ def _tokenize(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, encoder: Encod
 
 def _nothing_left(corpus: Corpus, num_short: int) -> str:
     if num_short:
-        return f"no usable document ({num_short} read, {num_short} too short: fewer than {MIN_TOKENS} tokens)"
+        short = f"{num_short} read, {num_short} too short: fewer than {MIN_TOKENS} tokens"
+        return f"no usable document ({short}); give longer ones"
     if corpus.part:
         share = f"validation_split_percentage={corpus.validation_split_percentage}"
         return f"{share} leaves no document of {corpus.name} for {corpus.part}; change it, or use --validation_file"

@@ -21,7 +21,7 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from safetensors import SafetensorError
@@ -321,29 +321,44 @@ def check_output_dir(output_dir: str | Path, resume_from_checkpoint: str | None)
 def lock(output_dir: str | Path) -> Iterator[None]:
     """Makes this process the only one that writes to `output_dir`; the kernel releases it however the process ends.
 
-    Raises BlockingIOError naming the process that holds it. The lock is a record lock, of one process: data workers do
-    not inherit it, so that none that outlives a killed run keeps the next one out. Machines that share the folder
-    see each other's lock as far as their file system does.
+    Raises BlockingIOError naming the process that holds it. An error inside leaves lock and folders as they were, so
+    that a run that is refused writes nothing. The lock is a record lock, of one process: data workers do not inherit
+    it, so that none that outlives a killed run keeps the next one out. Machines that share the folder see each
+    other's lock as far as their file system does.
     """
     path = Path(output_dir, LOCK)
+    new_folders = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+    is_new = not path.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("a+")
     except OSError as error:
-        raise OSError(f"output_dir={output_dir} is not writable: {error.strerror}") from None
+        raise OSError(f"output_dir={output_dir} is not writable: {error.strerror}; give another folder") from None
     with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file.fileno()).st_nlink == 0:  # removed by a start that was refused meanwhile
+                raise BlockingIOError
         except OSError:
             file.seek(0)
             raise BlockingIOError(
                 f"output_dir={output_dir} is in use by {file.read().strip() or 'another process'}; "
                 "wait for it, or give another output_dir"
             ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
-        yield
+        file.seek(0)
+        before = file.read()
+        _write_lock(file, f"process {os.getpid()} on {socket.gethostname()}\n")
+        try:
+            yield
+        except BaseException:
+            if is_new and [other.name for other in path.parent.iterdir()] == [LOCK]:
+                path.unlink()
+                with contextlib.suppress(OSError):  # another process has put something there
+                    for folder in new_folders:
+                        folder.rmdir()
+            else:
+                _write_lock(file, before)
+            raise
 
 
 @contextlib.contextmanager
@@ -356,6 +371,12 @@ def claim_output_dir(output_dir: str | Path, resume_from_checkpoint: str | None)
         check_output_dir(output_dir, resume_from_checkpoint)
         Checkpoints(output_dir).remove_partial()
         yield
+
+
+def _write_lock(file: TextIO, text: str) -> None:
+    file.truncate(0)
+    file.write(text)
+    file.flush()
 
 
 def _step_of(path: Path) -> int:

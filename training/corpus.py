@@ -131,7 +131,7 @@ class Corpus:
                     num_documents += 1
                     yield document
             except PermissionError:
-                raise PermissionError(f"cannot read {path}: permission denied") from None
+                raise PermissionError(f"cannot read {path}: permission denied; make it readable") from None
             except DAMAGE as error:
                 what = f"{path} is damaged after document {num_documents} ({str(error) or type(error).__name__})"
                 what = what.replace("\n", " ")
@@ -244,7 +244,7 @@ def resolve_files(names: list[str]) -> list[Path]:
                 raise FileNotFoundError(f"no file in folder {name} ends in {', '.join(ENDINGS)}")
             files += inside
         elif not path.exists():
-            raise FileNotFoundError(f"corpus not found: {name}")
+            raise FileNotFoundError(f"corpus not found: {name}; give a file, a folder or package:NAME/path")
         elif not path.name.endswith(ENDINGS):
             raise ValueError(f"{name} has an unknown ending; accepted: {', '.join(ENDINGS)}")
         else:
@@ -281,7 +281,7 @@ def _file_sha256(path: Path) -> str:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     except PermissionError:
-        raise PermissionError(f"cannot read {path}: permission denied") from None
+        raise PermissionError(f"cannot read {path}: permission denied; make it readable") from None
     return digest.hexdigest()
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from modeling_spanbert import SIZES, SpanBertConfig, SpanBertForPreTraining
 from training.arguments import ModelArguments
+from training.vocabulary import check_vocabulary
 
 
 def initial_model(
@@ -37,37 +39,67 @@ def initial_model(
             model, notes = _from_scratch(arguments.config_name, tokenizer, changes), []
     except StrictDataclassError as error:
         raise ValueError(f"model configuration: {error.__cause__ or error}") from None
-    notes += _check(model.config, tokenizer, max_seq_length)
+    notes += check_vocabulary(tokenizer, model.config)
+    if max_seq_length > model.config.max_position_embeddings:
+        raise ValueError(
+            f"max_seq_length={max_seq_length}, but the model has max_position_embeddings="
+            f"{model.config.max_position_embeddings}: lower max_seq_length"
+        )
+    if "nsp" in model.config.objectives:
+        raise ValueError(
+            f"objectives={model.config.objectives} has nsp, which needs blocks of two sequences, but the text is "
+            "prepared as single sequences: set objectives to mlm sbo, or mlm"
+        )
     # On a CPU the products of eager attention beat torch's fused one, in bf16 by more than twice.
     model.set_attn_implementation("sdpa" if torch.cuda.is_available() else "eager")
     return model, notes
 
 
 def _from_scratch(config_name: str, tokenizer: PreTrainedTokenizerBase, changes: dict) -> SpanBertForPreTraining:
-    changes = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id} | changes
     if config_name in SIZES:
-        return SpanBertForPreTraining(SpanBertConfig(**(SIZES[config_name] | changes)))
+        vocabulary = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+        return SpanBertForPreTraining(SpanBertConfig(**(SIZES[config_name] | vocabulary | changes)))
     path = Path(config_name, "config.json") if Path(config_name).is_dir() else Path(config_name)
     if not path.is_file():
         raise ValueError(f"config_name={config_name}: neither a folder with a config.json nor one of {list(SIZES)}")
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from None
+        raise ValueError(f"{path} is not JSON ({error}); expected a model's configuration") from None
+    if not isinstance(fields, dict) or fields.get("model_type", "bert") not in ("bert", "spanbert"):
+        found = f"of model_type {fields.get('model_type')!r}" if isinstance(fields, dict) else "not a JSON object"
+        raise ValueError(f"{path} is {found}; expected the configuration of a bert or spanbert model")
     return SpanBertForPreTraining(SpanBertConfig.from_dict(fields | changes))
 
 
 def _from_checkpoint(name: str, changes: dict) -> tuple[SpanBertForPreTraining, list[str]]:
+    """Also from pytorch_model.bin, all that the released SpanBERT has: read as tensors alone, no code runs."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # no table of what is missing: it is told in one line below
     try:
         model, info = SpanBertForPreTraining.from_pretrained(
-            name, dtype=torch.float32, output_loading_info=True, **changes
+            name,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
+            **changes,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"model_name_or_path={name} does not load: {str(error).strip().splitlines()[0]}") from error
-    except Exception as error:
-        if type(error).__name__ != "SafetensorError":  # a class of the extension module, which does not export it
-            raise
-        raise ValueError(f"model_name_or_path={name}: its weights are damaged ({error}); fetch them again") from error
+    except StrictDataclassError:
+        raise
+    except Exception as error:  # whatever a foreign file makes torch, safetensors or transformers raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"model_name_or_path={name} does not load ({reason}); expected the folder or Hub id of a BERT or SpanBERT "
+            "with whole weights, in safetensors or as plain tensors in pytorch_model.bin"
+        ) from error
+    finally:
+        logging.set_verbosity(verbosity)
+    if mismatched := sorted(info["mismatched_keys"]):
+        key, found, expected = mismatched[0]
+        raise ValueError(
+            f"model_name_or_path={name}: {key} is {tuple(found)}, by its config.json {tuple(expected)} is expected: "
+            "the two do not belong together; fetch both again"
+        )
     missing = sorted(info["missing_keys"])
     if encoder := [key for key in missing if key.startswith("bert.") and not key.startswith("bert.pooler.")]:
         raise ValueError(
@@ -76,24 +108,3 @@ def _from_checkpoint(name: str, changes: dict) -> tuple[SpanBertForPreTraining, 
         )
     heads = sorted({".".join(key.split(".")[:2]) for key in missing})
     return model, [f"new in this model, not in {name}: {', '.join(heads)}"] if heads else []
-
-
-def _check(config: SpanBertConfig, tokenizer: PreTrainedTokenizerBase, max_seq_length: int) -> list[str]:
-    if len(tokenizer) > config.vocab_size:
-        raise ValueError(
-            f"the tokenizer has {len(tokenizer)} pieces, the model vocab_size={config.vocab_size}: "
-            "take the tokenizer that belongs to the model"
-        )
-    if tokenizer.pad_token_id != config.pad_token_id:
-        raise ValueError(
-            f"the tokenizer's [PAD] is {tokenizer.pad_token_id}, the model's pad_token_id={config.pad_token_id}: "
-            "take the tokenizer that belongs to the model"
-        )
-    if max_seq_length > config.max_position_embeddings:
-        raise ValueError(
-            f"max_seq_length={max_seq_length}, but the model has max_position_embeddings="
-            f"{config.max_position_embeddings}: lower max_seq_length"
-        )
-    if len(tokenizer) < config.vocab_size:
-        return [f"the tokenizer has {len(tokenizer)} of the model's {config.vocab_size} pieces"]
-    return []

@@ -106,18 +106,22 @@ def train(
         for micro_batches in batches.from_step(state.step, last_step, run.dataloader_num_workers):
             if _asked_to_stop(accelerator, request.signal):
                 break
-            losses, grad_norm, num_tokens = update(
+            losses, grad_norm, num_tokens, num_masked = update(
                 accelerator, model, optimizer, micro_batches, state.step, optimization, run.seed
             )
             tokens += num_tokens
             state.step += 1
-            if grad_norm is None:
+            first_sample = (state.step - 1) * optimization.global_batch_size
+            samples = f"samples {first_sample} to {first_sample + optimization.global_batch_size - 1}"
+            if num_masked == 0:
+                state.skipped_updates += 1
+                progress.say(f"warning: update {state.step} skipped, it has no masked token ({samples})")
+            elif grad_norm is None:
                 state.skipped_updates += 1
                 state.skipped_in_a_row += 1
-                first_sample = (state.step - 1) * optimization.global_batch_size
                 progress.say(
-                    f"warning: update {state.step} skipped, its gradient is not finite (samples {first_sample} to "
-                    f"{first_sample + optimization.global_batch_size - 1}); {state.skipped_in_a_row} in a row"
+                    f"warning: update {state.step} skipped, its gradient is not finite ({samples}); "
+                    f"{state.skipped_in_a_row} in a row"
                 )
                 if state.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
                     raise NonFiniteLoss(
@@ -186,11 +190,12 @@ def update(
     step: int,
     optimization: OptimizationArguments,
     seed: int,
-) -> tuple[dict[str, torch.Tensor], float | None, int]:
+) -> tuple[dict[str, torch.Tensor], float | None, int, int]:
     """The update that follows `step` others, from this process's `micro_batches`.
 
-    Returns this process's share of the loss and its parts, the gradient's norm or None where it is not finite (the
-    weights are as they were then), and the number of tokens over all processes.
+    Returns this process's share of the loss and its parts, the gradient's norm or None where it is not finite, and the
+    numbers of tokens and of masked tokens over all processes. Without a finite gradient or a masked token the weights
+    stay as they were.
     """
     num_masked, num_rows, num_tokens = _global_counts(accelerator, micro_batches)
     losses = {}
@@ -199,7 +204,7 @@ def update(
         torch.manual_seed(dropout_seed(seed, step, micro, accelerator.process_index))
         is_last = micro == len(micro_batches) - 1
         with contextlib.nullcontext() if is_last else accelerator.no_sync(model):
-            output = model(**batch, num_items_in_batch=num_masked, num_sequences_in_batch=num_rows)
+            output = model(**batch, num_items_in_batch=max(num_masked, 1), num_sequences_in_batch=num_rows)
             # DDP takes the mean over processes; the count is global already.
             accelerator.backward(output.loss * accelerator.num_processes)
         for name in LOSSES:
@@ -208,16 +213,16 @@ def update(
 
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = float(accelerator.clip_grad_norm_(parameters, optimization.max_grad_norm or math.inf))
-    if math.isfinite(norm):
+    if math.isfinite(norm) and num_masked:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, optimization)
         optimizer.step()
     optimizer.zero_grad()
-    return losses, norm if math.isfinite(norm) else None, num_tokens
+    return losses, norm if math.isfinite(norm) else None, num_tokens, num_masked
 
 
 def _global_counts(accelerator: Accelerator, micro_batches: list[dict]) -> tuple[int, int, int]:
-    """Masked tokens (at least 1), rows and tokens of an update over all processes."""
+    """Masked tokens, rows and tokens of an update over all processes."""
     counts = [
         sum(int((batch["labels"] != -100).sum()) for batch in micro_batches),
         sum(len(batch["labels"]) for batch in micro_batches),
@@ -225,7 +230,7 @@ def _global_counts(accelerator: Accelerator, micro_batches: list[dict]) -> tuple
     ]
     if accelerator.num_processes > 1:
         counts = accelerator.reduce(torch.tensor(counts, device=accelerator.device), "sum").tolist()
-    return max(counts[0], 1), *counts[1:]
+    return tuple(counts)
 
 
 def _asked_to_stop(accelerator: Accelerator, signal: str | None) -> bool:

@@ -36,12 +36,34 @@ def prepare(
 ) -> tuple[PreTrainedTokenizerBase, Blocks, Blocks | None]:
     """The tokenizer, the blocks of the training text, and those of the held-out text (None where there is none).
 
-    The tokenizer is the one given, or `data.tokenizer_name`'s, or with `data.train_tokenizer` one learnt from the
-    training text alone. Held out are `data.validation_file`, or `data.validation_split_percentage` of the documents.
+    The tokenizer is the one given, or that of `tokenizer_of`. Held out are `data.validation_file`, or
+    `data.validation_split_percentage` of the documents.
     """
     from training.blocks import prepare_blocks
+
+    tokenizer = tokenizer_of(data) if tokenizer is None else tokenizer
+    training, held_out = _reading(data)
+    common = {"tokenizer": tokenizer, "max_seq_length": data.max_seq_length, "cache_dir": data.cache_dir}
+    train = prepare_blocks(data.train_file, **common, **training)
+    validation = None
+    if held_out is not None:
+        validation = prepare_blocks(data.validation_file or data.train_file, **common, **held_out)
+    return tokenizer, train, validation
+
+
+def tokenizer_of(data: DataArguments) -> PreTrainedTokenizerBase:
+    """`data.tokenizer_name`'s, or with `data.train_tokenizer` one learnt from the training text alone."""
     from training.vocabulary import load_tokenizer
 
+    if data.train_tokenizer:
+        return _trained_tokenizer(data, _reading(data)[0])
+    if data.tokenizer_name is None:
+        raise ValueError("no tokenizer given; use --tokenizer_name, or --train_tokenizer with --vocab_size")
+    return load_tokenizer(data.tokenizer_name)
+
+
+def _reading(data: DataArguments) -> tuple[dict, dict | None]:
+    """Keywords of `Corpus` for the training text, and for the held-out text, if there is one."""
     reading = {
         "text_column": data.text_column,
         "document_per_file": data.document_per_file,
@@ -56,20 +78,7 @@ def prepare(
     elif data.validation_split_percentage:
         held_out = {**training, **split, "part": "validation"}
         training |= {**split, "part": "train"}
-
-    if tokenizer is None and data.train_tokenizer:
-        tokenizer = _trained_tokenizer(data, training)
-    elif tokenizer is None and data.tokenizer_name is None:
-        raise ValueError("no tokenizer given; use --tokenizer_name, or --train_tokenizer with --vocab_size")
-    elif tokenizer is None:
-        tokenizer = load_tokenizer(data.tokenizer_name)
-
-    common = {"tokenizer": tokenizer, "max_seq_length": data.max_seq_length, "cache_dir": data.cache_dir}
-    train = prepare_blocks(data.train_file, **common, **training)
-    validation = None
-    if held_out is not None:
-        validation = prepare_blocks(data.validation_file or data.train_file, **common, **held_out)
-    return tokenizer, train, validation
+    return training, held_out
 
 
 def _trained_tokenizer(data: DataArguments, training: dict) -> PreTrainedTokenizerBase:

@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     data, architecture, masking, optimization, run = arguments = parse_recipe(ARGUMENTS, argv, __doc__)
 
     # Only now, so that --help and a misspelt field answer at once.
+    import transformers
     from accelerate import Accelerator
 
     from training.batches import HeldOut, KeyedBatches, make_collator
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     from training.loop import NonFiniteLoss, resume, train
     from training.optimization import decoupled_adamw
     from training.plan import plan
-    from training.prepare import prepare
+    from training.prepare import describe, prepare, tokenizer_of
     from training.progress import Progress, flops_per_token, write_status
     from training.record import checkpoint_files, identity, results_record, run_record, write_json
 
@@ -52,8 +53,13 @@ def main(argv: list[str] | None = None) -> int:
         mixed_precision=optimization.mixed_precision, log_with=run.report_to, project_dir=run.output_dir
     )
     check_launch(accelerator)
+    if run.report_to and not accelerator.log_with:
+        raise ValueError(f"report_to={run.report_to} is not installed; run: pip install {run.report_to}")
+    optimization.gradient_accumulation_steps(accelerator.num_processes)  # refused before the text is read, not after
+    transformers.utils.logging.disable_progress_bar()
     is_main = accelerator.is_main_process
     with contextlib.ExitStack() as stack:
+        stack.callback(accelerator.end_training)
         if run.check:
             if run.output_dir:
                 check_output_dir(run.output_dir, run.resume_from_checkpoint)
@@ -61,21 +67,25 @@ def main(argv: list[str] | None = None) -> int:
         elif is_main:
             stack.enter_context(claim_output_dir(run.output_dir, run.resume_from_checkpoint))
 
+        # The model before the text, whose preparation may take hours: what is wrong with it shows at once.
         with accelerator.main_process_first():
-            tokenizer, blocks, validation_blocks = prepare(data)
+            tokenizer = tokenizer_of(data)
         model, notes = initial_model(architecture, tokenizer, data.max_seq_length, run.seed)
         config = model.config
+        masking.check(config.objectives, data.max_seq_length)
         if run.gradient_checkpointing:
             model.activation_checkpointing_enable()
-        masking.check(config.objectives, data.max_seq_length)
+        with accelerator.main_process_first():
+            _, blocks, validation_blocks = prepare(data, tokenizer)
         collator = make_collator(tokenizer, masking, config, blocks, run.seed)
         batches = KeyedBatches(blocks, collator, optimization, accelerator.process_index, accelerator.num_processes)
         held_out = validation_blocks and HeldOut(
             accelerator, validation_blocks, collator, run.per_device_eval_batch_size
         )
-        for note in [*blocks.report["warnings"], *notes, *optimization.notes()]:
-            if is_main:
-                print(f"note: {note}", file=sys.stderr)
+        if is_main:
+            print(describe("train", blocks), *(f"note: {note}" for note in [*notes, *optimization.notes()]), sep="\n")
+            if held_out:
+                print(describe("held-out", validation_blocks))
 
         # No scheduler is prepared: the learning rate is a function of the step.
         model, optimizer = accelerator.prepare(model, decoupled_adamw(model, optimization))
@@ -108,8 +118,6 @@ def main(argv: list[str] | None = None) -> int:
                 write_status(run.output_dir, "diverged", state.step)
                 print(f"error: {error}", file=sys.stderr)
             return DIVERGED
-        finally:
-            accelerator.end_training()
         status = exit_status(outcome)
         if is_main:
             if status:

@@ -46,7 +46,8 @@ def run_record(argv: list[str], arguments: tuple, accelerator: Accelerator, bloc
     """The content of run.json; `arguments` are the five of `training/pretrain.py`, in its order."""
     data, architecture, _, _, run = arguments
     started_from = architecture.config_name or Path(architecture.model_name_or_path).name
-    counts = {name: blocks.report[name] for name in ("num_documents", "num_tokens", "num_rows", "padding_share")}
+    reported = ("num_documents", "num_tokens", "num_rows", "padding_share", "skipped_documents", "skipped_shards")
+    counts = {name: blocks.report[name] for name in reported}
     return {
         "model_id": run.hub_model_id or f"spanbert-{Path(started_from).name}-cased",
         "command": shlex.join(["accelerate", "launch", "training/pretrain.py", *argv]),

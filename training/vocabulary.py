@@ -37,7 +37,7 @@ def load_tokenizer(tokenizer_name: str) -> PreTrainedTokenizerBase:
     pieces = read_vocab(vocab) if vocab.is_file() else None
     if pieces is None or any((path / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
         try:
-            tokenizer = AutoTokenizer.from_pretrained(str(path))
+            tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
         except Exception as error:  # transformers raises many kinds, most in several lines
             raise OSError(f"tokenizer_name={tokenizer_name!r} cannot be loaded: {_first_line(error)}") from error
     else:
