@@ -41,6 +41,17 @@ def use_fast_cpu_paths() -> None:
         torch.set_float32_matmul_precision("medium")
 
 
+def launch_notes(accelerator: Accelerator) -> list[str]:
+    """What the launcher decided without being asked, where it makes the run slow."""
+    threads, cores = torch.get_num_threads(), os.cpu_count() or 1
+    if accelerator.device.type != "cpu" or threads * accelerator.num_processes >= cores:
+        return []
+    return [
+        f"{threads} x {accelerator.num_processes} of {cores} CPU threads at work (accelerate's default is one a "
+        f"process): accelerate launch --num_cpu_threads_per_process {cores // accelerator.num_processes} uses more"
+    ]
+
+
 def check_launch(accelerator: Accelerator) -> None:
     """Raises ValueError where the launcher started several processes that each think they are alone."""
     started = int(os.environ.get("WORLD_SIZE", 1))

@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     from training.batches import HeldOut, KeyedBatches, make_collator
     from training.checkpoint import check_output_dir, claim_output_dir
     from training.finish import DIVERGED, exit_status, finish
-    from training.hardware import check_launch, use_fast_cpu_paths
+    from training.hardware import check_launch, launch_notes, use_fast_cpu_paths
     from training.initial_model import initial_model
     from training.loop import NonFiniteLoss, resume, train
     from training.optimization import decoupled_adamw
@@ -83,7 +83,11 @@ def main(argv: list[str] | None = None) -> int:
             accelerator, validation_blocks, collator, run.per_device_eval_batch_size
         )
         if is_main:
-            print(describe("train", blocks), *(f"note: {note}" for note in [*notes, *optimization.notes()]), sep="\n")
+            print(
+                describe("train", blocks),
+                *(f"note: {note}" for note in [*notes, *optimization.notes(), *launch_notes(accelerator)]),
+                sep="\n",
+            )
             if held_out:
                 print(describe("held-out", validation_blocks))
 
