@@ -7,7 +7,7 @@ RUN := $(BIN)/python
 # One process, as `accelerate launch` defaults to, but with all cores; all said here, so that it does not list its
 # defaults first.
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-	--num_cpu_threads_per_process $(shell $(PYTHON) -c "import os; print(os.cpu_count())")
+	--quiet --num_cpu_threads_per_process $(shell $(PYTHON) -c "import os; print(os.cpu_count())")
 
 .PHONY: install pretrain test test-slow check style bench
 

@@ -66,11 +66,12 @@ def environment() -> dict:
     """What a figure means nothing without, of this process."""
     import torch
     import transformers
+    from accelerate import Accelerator
 
     from training.hardware import describe_hardware
 
     return {
-        "hardware": describe_hardware(1),
+        "hardware": describe_hardware(Accelerator()),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "versions": {
@@ -150,7 +151,7 @@ def our_side(shape: Shape, dtype: str, num_batches: int):
         global_batch_size=shape.rows, per_device_train_batch_size=shape.rows, mixed_precision=precision
     )
     accelerator = Accelerator(mixed_precision=precision)
-    model, _ = initial_model(ModelArguments(config_name=shape.size), tokenizer, shape.length, SEED)
+    model, _ = initial_model(ModelArguments(config_name=shape.size), tokenizer, shape.length, SEED, accelerator.device)
     model, optimizer = accelerator.prepare(model, decoupled_adamw(model, optimization))
     model.train()
 

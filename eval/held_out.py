@@ -21,12 +21,12 @@ def held_out_sums(model: torch.nn.Module, batches: Iterable[dict], token_counts:
     distribution. Of the SBO head: tokens with a target; cross entropy; right predictions.
     """
     counts = torch.as_tensor(token_counts, dtype=torch.float64) + 1
-    unigram = -(counts / counts.sum()).log()  # (V,)
+    unigram, most_frequent = -(counts / counts.sum()).log(), int(counts.argmax())  # (V,)
     sums = torch.zeros(8, LONGEST_SPAN + 1, dtype=torch.float64)
 
     def add(first_row: int, length: torch.Tensor, *values: torch.Tensor):
         for row, value in enumerate(values, start=first_row):
-            sums[row].index_add_(0, length, value.double())
+            sums[row].index_add_(0, length.cpu(), value.double().cpu())
 
     was_training = model.training
     model.eval()
@@ -34,12 +34,12 @@ def held_out_sums(model: torch.nn.Module, batches: Iterable[dict], token_counts:
         for batch in batches:
             output = model(**batch)
             masked = batch["labels"] != -100  # (B, T)
-            targets = batch["labels"][masked].cpu()  # (N,)
-            length = span_lengths(masked)[masked].clamp(max=LONGEST_SPAN + 1).cpu() - 1  # (N,)
+            targets = batch["labels"][masked]  # (N,)
+            length = span_lengths(masked)[masked].clamp(max=LONGEST_SPAN + 1) - 1  # (N,)
             add(0, length, *_scored(output.prediction_logits, targets))
-            add(3, length, targets == counts.argmax(), unigram[targets])
+            add(3, length, targets == most_frequent, unigram[targets.cpu()])
             if output.boundary_logits is not None:
-                has_target = (batch["span_position"][masked] >= 0).cpu()
+                has_target = batch["span_position"][masked] >= 0
                 add(5, length[has_target], *_scored(output.boundary_logits, targets[has_target]))
     model.train(was_training)
     return sums
@@ -47,7 +47,7 @@ def held_out_sums(model: torch.nn.Module, batches: Iterable[dict], token_counts:
 
 def _scored(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """For each target (N,) under `logits` (N, V): 1, its cross entropy, and whether it was predicted."""
-    logits = logits.float().cpu()
+    logits = logits.float()
     return torch.ones_like(targets), F.cross_entropy(logits, targets, reduction="none"), logits.argmax(-1) == targets
 
 

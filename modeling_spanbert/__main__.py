@@ -23,7 +23,8 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "push",
         help="upload an export to the Hub, or finish an upload that failed",
-        description="Uploads an export to the Hub; files that are there already are not sent again.\n"
+        description="Uploads an export to the Hub; files that are there already are not sent again. The card is\n"
+        "rendered anew to name the repository, unless it was edited by hand.\n"
         "The token is that of `hf auth login` or of the variable HF_TOKEN.",
         epilog="example: spanbert push runs/tiny/export --hub_model_id your-org/spanbert-tiny-cased --private",
         allow_abbrev=False,

@@ -10,6 +10,7 @@ rendered from its `results.json` alone; `python -m modeling_spanbert.export mode
 
 import inspect
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 TEMPLATE = Path(__file__).parent.parent / "model_cards" / "template.md"
+logger = logging.getLogger(__name__)
 PASSING = {408, 429, 500, 502, 503, 504}  # answers of the Hub that the next try may not get
 
 # What a reader of the card pastes; it is run on the export before it is written into the card.
@@ -39,7 +41,7 @@ fill = pipeline("fill-mask", model={model}, trust_remote_code=True)
 for guess in fill({text}):
     print(f"{{guess['score']:.3f}}  {{guess['sequence']}}")
 """
-EXAMPLE_TEXT = "The people of the United [MASK] want peace."
+EXAMPLE_TEXT = "The people of the United {mask_token} want peace."
 
 # A process that has never seen this package: loads every Auto class of `auto_map`, then saves the probe's outputs.
 BLOCK = """\
@@ -51,7 +53,8 @@ import safetensors.torch, torch, transformers
 folder, probe, outputs = sys.argv[1:]
 config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=True)
 for auto_class, reference in config.auto_map.items():
-    loaded = getattr(transformers, auto_class).from_pretrained(folder, trust_remote_code=True)
+    load = getattr(transformers, auto_class).from_pretrained
+    loaded = load(folder, trust_remote_code=True, attn_implementation="eager")
     if reference.endswith("." + config.architectures[0]):
         with torch.no_grad():
             found = loaded.eval()(**safetensors.torch.load_file(probe))
@@ -78,11 +81,13 @@ def export(
     Call it in one process, with the unwrapped model; keys of `run` and `results`: see `render_card`.
 
     Raises:
-        ValueError: weights hold NaN or Inf, or `output_dir` holds something else.
+        ValueError: weights hold NaN or Inf, the tokenizer has no mask token or no fast form, or `output_dir` holds
+            something else.
         RuntimeError: what was written does not read back as the model (nothing is left of it).
     """
     output_dir = Path(output_dir)
     refuse_non_finite(model)
+    tokenizer_facts = describe_tokenizer(tokenizer)
     if (
         output_dir.exists()
         and not (output_dir / "config.json").is_file()
@@ -100,13 +105,13 @@ def export(
         model.save_pretrained(partial)  # brings the modelling file and its flat siblings along
         tokenizer.save_pretrained(partial)
         reloaded = verify(model, partial)
-        example = verify_remote_code(partial, reloaded) if in_clean_process else None
+        text = EXAMPLE_TEXT.format(mask_token=tokenizer.mask_token)
+        example = verify_remote_code(partial, reloaded, text) if in_clean_process else None
 
-        run = run | {"model": describe(model)}
+        run = run | {"model": describe(model), "tokenizer": tokenizer_facts, "from_hub": from_hub(run["arguments"])}
         results = results | {"example": example}
         (partial / "README.md").write_text(render_card(run, results), encoding="utf-8")
-        record = json.dumps({"run": run, "results": results}, indent=2, ensure_ascii=False) + "\n"
-        (partial / "results.json").write_text(record, encoding="utf-8")
+        (partial / "results.json").write_text(to_json(run, results), encoding="utf-8")
         flush(partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -129,6 +134,34 @@ def describe(model: PreTrainedModel) -> dict:
     """What the card says of the architecture."""
     fields = ("num_hidden_layers", "hidden_size", "num_attention_heads", "vocab_size", "objectives")
     return {field: getattr(model.config, field) for field in fields} | {"num_parameters": model.num_parameters()}
+
+
+def describe_tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict:
+    """What the card says of the tokenizer. Raises ValueError where it cannot be the one of an export."""
+    if not tokenizer.is_fast or tokenizer.mask_token is None:
+        lacking = "mask token" if tokenizer.is_fast else "fast form (tokenizer.json)"
+        raise ValueError(f"the tokenizer has no {lacking}; give the one that the model was trained with")
+    backend = tokenizer.backend_tokenizer
+    kind = type(backend.model).__name__  # "WordPiece", "BPE", "Unigram", "WordLevel"
+    # Unescaped, so not a piece of the vocabulary.
+    byte_level = '"type":"ByteLevel"' in backend.to_str()
+    normalize = backend.normalizer.normalize_str if backend.normalizer else str
+    return {
+        "kind": f"byte-level {kind}" if byte_level else kind,
+        "num_pieces": len(tokenizer),
+        "lower_cases": normalize("A") == normalize("a"),
+        "mask_token": tokenizer.mask_token,
+    }
+
+
+def from_hub(arguments: dict) -> dict[str, str | None]:
+    """The data set and the first weights of a run where they are names on the Hub: not folders of this machine."""
+    names = {"dataset": arguments["dataset_name"], "base_model": arguments["model_name_or_path"]}
+    return {key: name if name and not Path(name).expanduser().exists() else None for key, name in names.items()}
+
+
+def to_json(run: dict, results: dict) -> str:
+    return json.dumps({"run": run, "results": results}, indent=2, ensure_ascii=False) + "\n"
 
 
 def flush(folder: Path) -> None:
@@ -161,12 +194,17 @@ def probe_batch(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def probe_outputs(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Every tensor that the model gives for the probe, without dropout, on the CPU."""
-    training = model.training
-    batch = {key: value.to(model.device) for key, value in probe_batch(model).items()}
-    outputs = model.eval()(**batch, return_dict=True)
-    model.train(training)
-    return {key: value.cpu() for key, value in outputs.items() if torch.is_tensor(value)}
+    """Every tensor that the model gives for the probe, without dropout; the model is left as it was.
+
+    Always on the CPU and with eager attention: other devices and kernels round differently, by more than the tolerance.
+    """
+    device, training, attention = model.device, model.training, model.config._attn_implementation
+    model.to("cpu").eval().set_attn_implementation("eager")
+    try:
+        outputs = model(**probe_batch(model), return_dict=True)
+    finally:
+        model.to(device).train(training).set_attn_implementation(attention)
+    return {key: value for key, value in outputs.items() if torch.is_tensor(value)}
 
 
 def verify(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
@@ -190,16 +228,15 @@ def verify(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     if different or len(saved) != len(read):
         raise RuntimeError(f"{folder} does not read back: {different or sorted(set(saved) ^ set(read))} differ")
 
-    # The weights are equal bit for bit; another device or attention kernel may round differently.
-    compare(probe_outputs(model), probe_outputs(reloaded), 1e-5 if model.device.type == "cpu" else 1e-2, folder)
+    compare(probe_outputs(model), probe_outputs(reloaded), folder)
     return reloaded
 
 
-def verify_remote_code(folder: Path, model: PreTrainedModel) -> dict:
+def verify_remote_code(folder: Path, model: PreTrainedModel, text: str) -> dict:
     """Opens an export by every Auto class, with its own code, in a process where this package cannot be imported.
 
-    Compares the outputs with those of `model` and runs the card's snippet. Returns {"text", "output"}: the text that
-    the snippet fills and what it printed.
+    Compares the outputs with those of `model` and runs the card's snippet on `text`, which holds the mask token.
+    Returns {"text", "output"}: the text and what the snippet printed.
 
     Raises:
         RuntimeError: it does not load, or gives other outputs.
@@ -213,21 +250,25 @@ def verify_remote_code(folder: Path, model: PreTrainedModel) -> dict:
             "TRANSFORMERS_VERBOSITY": "error",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "CUDA_VISIBLE_DEVICES": "",
+            "PYTHONIOENCODING": "utf-8",  # a byte-level vocabulary guesses more than ASCII
         }
-        source = BLOCK + snippet(str(folder), EXAMPLE_TEXT) + CLEAN_PROCESS
+        source = BLOCK + snippet(str(folder), text) + CLEAN_PROCESS
         process = subprocess.run(  # noqa: S603 - our own text, this Python
-            [sys.executable, "-c", source, str(folder), probe, found], env=environment, capture_output=True, text=True
+            [sys.executable, "-c", source, str(folder), probe, found],
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
         )
         if process.returncode:
             last_line = (process.stderr.strip().splitlines() or ["no message"])[-1]
             raise RuntimeError(f"{folder} does not load without the package: {last_line}")
-        compare(probe_outputs(model), load_file(found), 1e-5, folder)
-    return {"text": EXAMPLE_TEXT, "output": process.stdout.strip()}
+        compare(probe_outputs(model), load_file(found), folder)
+    return {"text": text, "output": process.stdout.strip()}
 
 
-def compare(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], tolerance: float, folder: Path) -> None:
+def compare(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], folder: Path) -> None:
     for key, value in expected.items():
-        if key not in found or not torch.allclose(value.float(), found[key].float(), rtol=tolerance, atol=tolerance):
+        if key not in found or not torch.allclose(value.float(), found[key].float(), rtol=1e-5, atol=1e-5):
             raise RuntimeError(f"{folder} does not read back: {key} of the probe differs")
 
 
@@ -243,7 +284,7 @@ def render_card(run: dict, results: dict) -> str:
 
     `run`: `model_id`, `command`, `arguments` (resolved fields of the recipe, by name), `versions` ({name: version}),
     `hardware` (a phrase), `data` ({"files": [str], "num_documents", "num_tokens", "num_rows", "padding_share" (0-1),
-    "fingerprint"}), and `model`, which `export` adds (`describe`).
+    "fingerprint"}), and what `export` adds: `model` (`describe`), `tokenizer` (`describe_tokenizer`) and `from_hub`.
 
     `results`: `step`, `num_tokens_seen`, `wall_seconds` (all starts of the run together), `held_out` (None, or what
     `eval.held_out.held_out_scores` returns: losses in nats, accuracies 0-1), and `example`, which `export` adds (None,
@@ -257,10 +298,12 @@ def render_card(run: dict, results: dict) -> str:
         library_name="transformers",
         pipeline_tag="fill-mask",
         tags=["spanbert", "bert", "span-masking", "pretraining"],
-        datasets=[arguments["dataset_name"]] if arguments["dataset_name"] else None,
+        base_model=run["from_hub"]["base_model"],
+        datasets=[run["from_hub"]["dataset"]] if run["from_hub"]["dataset"] else None,
         metrics=["accuracy"],
     )
     example = results["example"]
+    text = example["text"] if example else EXAMPLE_TEXT.format(mask_token=run["tokenizer"]["mask_token"])
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -271,14 +314,21 @@ def render_card(run: dict, results: dict) -> str:
     for name, form in {"number": "{:,}", "percent": "{:.1%}", "loss": "{:.3f}"}.items():
         # Adding 0 makes a missing key say its name.
         environment.filters[name] = lambda value, form=form: form.format(value + 0)
+    environment.filters["without_folders"] = without_folders
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render(
         metadata=metadata.to_yaml(),
-        snippet=snippet(run["model_id"], example["text"] if example else EXAMPLE_TEXT).rstrip(),
+        snippet=snippet(run["model_id"], text).rstrip(),
         run=run,
         results=results,
         arguments=arguments,
     )
+
+
+def without_folders(name: str) -> str:
+    """An absolute path without the folders of the machine it was on; anything else as it is."""
+    path = Path(name)
+    return path.name if path.is_absolute() else name
 
 
 # The Hub
@@ -292,6 +342,8 @@ def push(
     token: str | None = None,
 ) -> str:
     """Uploads an export to the Hub, which may already have it in part, and returns its address.
+
+    The card is rendered anew to name that repository, unless it was edited by hand.
 
     Raises:
         FileNotFoundError: `export_dir` is not an export.
@@ -312,8 +364,13 @@ def push(
             )
         if revision:
             with_back_off(lambda: api.create_branch(hub_model_id, branch=revision, exist_ok=True))
+        readdress(export_dir, hub_model_id)
         api.upload_folder(
-            repo_id=hub_model_id, folder_path=export_dir, revision=revision, commit_message="Upload SpanBERT export"
+            repo_id=hub_model_id,
+            folder_path=export_dir,
+            revision=revision,
+            commit_message="Upload SpanBERT export",
+            ignore_patterns="*.partial",  # of a `write_whole` that was killed
         )
     except Exception as error:  # whatever it was, the user has to hear that nothing is lost
         again = f"spanbert push {export_dir} --hub_model_id {hub_model_id}"
@@ -322,6 +379,37 @@ def push(
             f"push failed: {cause(error, hub_model_id, api)}; the export is safe in {export_dir}; try again: {again}"
         ) from error
     return f"{api.endpoint}/{hub_model_id}" + (f"/tree/{revision}" if revision else "")
+
+
+def readdress(export_dir: Path, hub_model_id: str) -> None:
+    """Makes an export's results.json and card name `hub_model_id`, where the card is what results.json gives."""
+    card, record = export_dir / "README.md", export_dir / "results.json"
+    if not record.is_file():  # not written by `export`
+        return
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+        run, results = content["run"], content["results"]
+        here = run | {"model_id": hub_model_id}
+        rendered = render_card(here, results)
+        # The second is the card of a push that was killed between the two files.
+        ours = card.read_text(encoding="utf-8") in (render_card(run, results), rendered)
+    except (ValueError, KeyError, TypeError, jinja2.TemplateError):
+        ours = False
+    if not ours:
+        logger.warning("%s is pushed as it is: it is not the card that %s gives", card, record.name)
+    elif run["model_id"] != hub_model_id:
+        write_whole(card, rendered)
+        write_whole(record, to_json(here, results))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replaces a file by one that is complete on the disk."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def with_back_off(request: Callable, num_retries: int = 5):

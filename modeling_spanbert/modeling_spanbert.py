@@ -403,6 +403,8 @@ class SpanBertHeadModel(SpanBertPreTrainedModel):
         for head in self.cls.children():
             if hasattr(head, "decoder"):
                 head.bias = nn.Parameter(F.pad(head.bias.data, (0, size - head.bias.shape[0])))
+                if len(head.decoder.weight) != size:  # the SBO's, where decoders are not tied
+                    head.decoder = self._get_resized_lm_head(head.decoder, size)
                 head.decoder.out_features = size
         return embeddings
 

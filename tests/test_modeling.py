@@ -345,6 +345,15 @@ def test_resizing_the_vocabulary_resizes_biases_and_keeps_the_ties(model, size, 
         assert again.eval()(**batch).loss == model(**batch).loss
 
 
+def test_resizing_untied_decoders_resizes_both(model):
+    untied = SpanBertForPreTraining(tiny_config(tie_word_embeddings=False)).eval()
+    untied.resize_token_embeddings(160)
+    heads = [untied.cls.predictions, untied.cls.span_boundary]
+    assert [tuple(head.decoder.weight.shape) for head in heads] == [(160, 32)] * 2
+    assert heads[0].decoder.weight is not heads[1].decoder.weight
+    assert untied(**make_batch(2, 12, [(0, 2, 4)])).loss.isfinite()
+
+
 def test_every_parameter_is_initialised_as_the_original(model):
     for name, parameter in model.named_parameters():
         if "LayerNorm.weight" in name or "norm1.weight" in name or "norm2.weight" in name:

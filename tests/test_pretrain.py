@@ -1,15 +1,23 @@
 """`training/pretrain.py` from outside: what a run writes, and that a resumed run equals an unbroken one exactly."""
 
+import errno
 import json
 import os
+import shutil
 import signal
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import DistributedType
+from accelerate.state import AcceleratorState
 from run_helpers import TinyRun, kill_at, without_clean_process
 from transformers import AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer
 
+from modeling_spanbert.export import PushError
 from training import checkpoint, finish, loop
+from training.hardware import check_launch, launch_notes
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +196,110 @@ def test_a_gradient_that_is_not_finite_is_skipped_and_ten_in_a_row_stop_the_run(
     assert all(tensor.isfinite().all() for tensor in checkpoint.load(newest)[0].values())
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mixed_precision": "bf16"},
+        {"gradient_checkpointing": "true"},
+        {"num_static_masks": 2},
+        {"masking_scheme": "whole_words", "complete_words": "false"},
+        {"masking_scheme": "subwords", "objectives": "mlm"},
+        {"max_grad_norm": 0, "decay_biases_and_layer_norms": "true"},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_every_way_to_train_ends_with_an_export(tiny_run, changes):
+    name = "-".join(map(str, changes.values()))
+    # In a child, because accelerate keeps one precision a process.
+    assert tiny_run.run_in_child(name, AcceleratorState._reset_state, max_train_steps=4, **changes) == 0
+    model = AutoModelForPreTraining.from_pretrained(tiny_run.folder / name / "export")
+    assert all(parameter.dtype == torch.float32 and parameter.isfinite().all() for parameter in model.parameters())
+    losses = [line["loss"] for line in tiny_run.losses(name) if "loss" in line]
+    expected = [line["loss"] for line in tiny_run.losses("unbroken") if "loss" in line][:4]
+    if "gradient_checkpointing" in changes:  # but for the schedule, which ends after 4 steps
+        assert losses[0] == expected[0]
+    if "mixed_precision" in changes:
+        assert losses[0] == pytest.approx(expected[0], rel=0.02) and losses[0] != expected[0]
+
+
+def test_a_full_disk_costs_checkpoints_and_lines_but_not_the_run(tiny_run, monkeypatch):
+    """A disk that is full in steps 4 to 9: writes fail then, the run goes on and ends whole."""
+    full = OSError(errno.ENOSPC, "No space left on device")
+    original_update, steps = loop.update, []
+
+    def update(*args):
+        steps.append(args[4])
+        return original_update(*args)
+
+    def failing(original, is_ours):
+        def write(self, *args, **kwargs):
+            if steps and 3 <= steps[-1] <= 8 and is_ours(self, *args):
+                raise full
+            return original(self, *args, **kwargs)
+
+        return write
+
+    monkeypatch.setattr(loop, "update", update)
+    monkeypatch.setattr(Path, "mkdir", failing(Path.mkdir, lambda path: path.name.startswith("step_")))
+    monkeypatch.setattr(Path, "write_text", failing(Path.write_text, lambda path, *_: "status" in path.name))
+    monkeypatch.setattr(
+        Path, "open", failing(Path.open, lambda path, mode="r", *_: path.name == "metrics.jsonl" and mode == "a")
+    )
+    assert tiny_run.run("full") == 0
+    assert tiny_run.weights("full") == tiny_run.weights("unbroken")
+    logged = [line["step"] for line in tiny_run.losses("full") if "loss" in line]
+    assert logged == [1, 2, 3, 10, 11, 12]
+
+
+def test_a_last_checkpoint_that_does_not_fit_is_told_by_the_exit_status(tiny_run, monkeypatch):
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
+    assert tiny_run.run("no_space") == finish.DISK_FULL
+    assert json.loads((tiny_run.folder / "no_space" / "status.json").read_text())["state"] == "disk_full"
+
+
+def test_an_error_of_ours_leaves_its_mark_in_the_status(tiny_run, monkeypatch):
+    monkeypatch.setattr(loop, "update", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tiny_run.run("broken")
+    assert json.loads((tiny_run.folder / "broken" / "status.json").read_text())["state"] == "failed"
+
+
+def test_a_checkpoint_is_a_tokenizer_and_a_configuration_too(tiny_run):
+    folder = tiny_run.folder / "unbroken" / "checkpoints" / "step_00000012"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.mask_token == "[MASK]" and tokenizer.tokenize("A game") == ["A", "game"]
+    assert AutoModelForPreTraining.from_pretrained(folder).config.hidden_size == 32
+
+
+def test_a_launch_that_leaves_cores_idle_is_told_what_would_use_them(monkeypatch):
+    accelerator = SimpleNamespace(device=torch.device("cpu"), num_processes=2)
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    (note,) = launch_notes(accelerator)
+    assert "of 16 CPU threads" in note and "--num_cpu_threads_per_process 8" in note
+    monkeypatch.setattr("os.cpu_count", lambda: 2 * torch.get_num_threads())
+    assert launch_notes(accelerator) == []
+
+
+def test_shards_of_a_model_are_refused(tiny_run):
+    accelerator = SimpleNamespace(distributed_type=DistributedType.FSDP, num_processes=1)
+    with pytest.raises(
+        ValueError, match="accelerate was launched for FSDP; expected one process, or data parallelism"
+    ):
+        check_launch(accelerator)
+
+
+def test_check_reads_the_cache_and_adds_nothing_to_it(tiny_run, monkeypatch, capsys):
+    from training import blocks
+
+    cache = sorted((tiny_run.folder / "cache").iterdir())
+    monkeypatch.setattr(blocks, "_tokenize", lambda *args: pytest.fail("tokenized again"))
+    assert tiny_run.run("planned", check="true") == 0
+    monkeypatch.undo()
+    assert tiny_run.run("planned", check="true", max_seq_length=24) == 0
+    assert sorted((tiny_run.folder / "cache").iterdir()) == cache
+    assert not (tiny_run.folder / "planned").exists()
+
+
 def test_check_prints_the_plan_and_writes_nothing(tiny_run, capsys):
     before = sorted(tiny_run.folder.rglob("*"))
     assert tiny_run.run("planned", check="true", cache_dir=None) == 0
@@ -209,6 +321,26 @@ def test_continuing_from_any_bert_keeps_its_encoder_and_names_new_heads(tiny_run
     model = AutoModelForPreTraining.from_pretrained(tiny_run.folder / "continued" / "export")
     ours, theirs = model.bert.encoder.layer[1].output.dense.weight, bert.bert.encoder.layer[1].output.dense.weight
     assert torch.allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_push_at_the_end_is_of_the_export_and_its_failure_is_told_by_the_exit_status(tiny_run, monkeypatch, capsys):
+    pushed = []
+
+    def push(folder, hub_model_id, **options):
+        pushed.append((folder.name, hub_model_id, options))
+        if len(pushed) == 2:
+            raise PushError(f"the Hub is away; the export is safe in {folder}")
+        return f"https://huggingface.co/{hub_model_id}"
+
+    monkeypatch.setattr(finish, "push", push)
+    changes = {"max_train_steps": 1, "push_to_hub": "true", "hub_model_id": "org/name", "hub_private_repo": "true"}
+    assert tiny_run.run("pushed", **changes) == 0
+    assert pushed == [("export", "org/name", {"private": True, "revision": None})]
+    assert "pushed to https://huggingface.co/org/name" in capsys.readouterr().out
+
+    assert tiny_run.run("pushed", **changes, resume_from_checkpoint="auto") == finish.NOT_PUSHED
+    assert "error: the Hub is away" in capsys.readouterr().err
+    assert (tiny_run.folder / "pushed" / "export" / "model.safetensors").is_file()
 
 
 def test_metrics_also_go_to_a_tracker(tiny_run):

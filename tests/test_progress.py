@@ -116,9 +116,11 @@ def test_a_tracker_gets_the_same_numbers(tmp_path):
     tracked = []
     progress = Progress(tmp_path, 10, stream=io.StringIO(), track=lambda values, step: tracked.append((step, values)))
     progress.log(2, loss=0.5, lr=0.1, tokens=1)
-    ((step, values),) = tracked
+    progress.write(2, eval={"accuracy": 0.1, "sbo_loss": None, "by_span_length": [{"length": 1}]})
+    (step, values), evaluation = tracked
     assert step == 2
     assert values.keys() == {"loss", "lr", "tokens_per_second"}
+    assert evaluation == (2, {"eval/accuracy": 0.1})
 
 
 def test_evaluation_does_not_count_into_tokens_per_second(tmp_path, monkeypatch):

@@ -80,7 +80,13 @@ class KeyedBatches(Dataset):
 
     def from_step(self, first_step: int, last_step: int, num_workers: int) -> Iterator[list[dict[str, torch.Tensor]]]:
         """The batches of the steps from `first_step` up to `last_step`, the same whatever the number of workers."""
-        loader = DataLoader(self, sampler=range(first_step, last_step), batch_size=None, num_workers=num_workers)
+        loader = DataLoader(
+            self,
+            sampler=range(first_step, last_step),
+            batch_size=None,
+            num_workers=num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
         return iter(loader)
 
 

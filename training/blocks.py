@@ -7,6 +7,7 @@ when it is complete, so that a killed preparation leaves nothing that could be t
 - `rows-…`: for one `max_seq_length`, which tokens make a sequence and which sequences share a row.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -132,6 +133,16 @@ def prepare_blocks(
 
 def cache_folder(cache_dir: str | Path | None) -> Path:
     return Path(cache_dir or os.environ.get("SPANBERT_CACHE") or "~/.cache/spanbert").expanduser()
+
+
+@contextlib.contextmanager
+def scratch_cache(cache_dir: str | Path | None) -> Iterator[str]:
+    """A cache that has what the real one has, by links, and that is gone afterwards with what was added to it."""
+    with tempfile.TemporaryDirectory(prefix="spanbert-check-") as scratch:
+        cache = cache_folder(cache_dir)
+        for folder in cache.iterdir() if cache.is_dir() else []:
+            Path(scratch, folder.name).symlink_to(folder.resolve())
+        yield scratch
 
 
 def cached(cache_dir: str | Path | None, name: str, build: Callable[[Path], None]) -> Path:

@@ -12,7 +12,6 @@ the run gets there) or in the way of a resume from a named path, which is then r
 """
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -29,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from training import strict_json
+from training.disk import DiskFull, is_disk_full
 
 
 MANIFEST = "MANIFEST.json"
@@ -38,10 +38,6 @@ TRAINER_STATE = "trainer_state.json"
 LOCK = "run.lock"
 RUN_FILES = {LOCK, "run.json", "status.json"}  # what an attempt leaves that never trained
 NOT_ARCHITECTURE = {"transformers_version", "_name_or_path", "architectures", "auto_map", "dtype"}  # of a saved config
-
-
-class DiskFull(OSError):
-    """A checkpoint did not fit. Earlier ones are intact; training can go on and try again later."""
 
 
 class Checkpoints:
@@ -85,9 +81,9 @@ class Checkpoints:
                 if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                     raise ValueError(f"step {step}: {name} holds NaN or Inf, so no checkpoint is written ({file})")
         partial = target.with_name(target.name + ".partial")
-        self.remove_partial()
-        partial.mkdir(parents=True)
         try:
+            self.remove_partial()
+            partial.mkdir(parents=True)
             self._check_free_space(sum(t.nbytes for state in tensors.values() for t in state.values()))
             for file, state in tensors.items():
                 state = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
@@ -108,7 +104,7 @@ class Checkpoints:
             partial.rename(target)
         except BaseException as error:
             shutil.rmtree(partial, ignore_errors=True)
-            if _is_disk_full(error):
+            if is_disk_full(error):
                 raise DiskFull(f"no space left for checkpoint {target}; earlier checkpoints are intact") from error
             raise
         _fsync(self.folder)
@@ -423,11 +419,3 @@ def _fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    """Also of safetensors, whose errors carry the system's number only as text; a quota or a size limit is as full."""
-    full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-    if isinstance(error, SafetensorError):
-        return any(f"(os error {number})" in str(error) for number in full)
-    return isinstance(error, OSError) and error.errno in full

@@ -11,6 +11,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -275,6 +276,13 @@ def _ending(path: Path) -> str:
 
 
 def _file_sha256(path: Path) -> str:
+    status = path.stat()
+    return _content_sha256(path, status.st_size, status.st_mtime_ns)
+
+
+@cache
+def _content_sha256(path: Path, size: int, mtime_ns: int) -> str:
+    """Of the content; once for the vocabulary, the training and the held-out part of the same text."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:

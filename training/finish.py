@@ -21,14 +21,13 @@ DIVERGED, DISK_FULL, NOT_PUSHED = 1, 3, 4
 
 def exit_status(outcome: Outcome) -> int:
     """0 after the last step; else why the run stopped before it (see `training/pretrain.py`)."""
-    if outcome.state == "disk_full":
-        return DISK_FULL
     if outcome.state == "stopped":
         return 128 + signal.Signals[outcome.signal or "SIGTERM"]
-    return 0
+    return {"finished": 0, "diverged": DIVERGED, "disk_full": DISK_FULL}[outcome.state]
 
 
 def finish(
+    outcome: Outcome,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     record: dict,
@@ -36,8 +35,14 @@ def finish(
     run: RunArguments,
     held_out: HeldOut | None,
 ) -> int:
-    """Exports the model, says how good it is, and pushes it where the run asks for it; returns the exit status."""
+    """After the last step: exports the model, says how good it is, and pushes it where the run asks for it.
+
+    Returns the exit status; a run that ended before its last step only gets its status.json.
+    """
     output_dir = Path(run.output_dir)
+    if outcome.state != "finished":
+        write_status(output_dir, outcome.state, results["step"], signal=outcome.signal)
+        return exit_status(outcome)
     write_json(results, output_dir / "results.json")
     folder = export(model, tokenizer, output_dir / "export", record, results)
     write_status(output_dir, "finished", results["step"])

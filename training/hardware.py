@@ -6,23 +6,23 @@ import platform
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
 
 
-def describe_hardware(num_processes: int) -> str:
+def describe_hardware(accelerator: Accelerator) -> str:
     """A phrase for the model card: the accelerators or the CPU, and how many of them work."""
-    if torch.cuda.is_available():
-        return f"{num_processes} x {torch.cuda.get_device_name()}"
+    if accelerator.device.type == "cuda":
+        return f"{accelerator.num_processes} x {torch.cuda.get_device_name()}"
     cpu = platform.processor() or platform.machine()
     if (info := Path("/proc/cpuinfo")).exists():
         names = [
             line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
         ]
         cpu = names[0] if names else cpu
-    return f"CPU ({cpu}), {num_processes} x {torch.get_num_threads()} threads"
+    return f"CPU ({cpu}), {accelerator.num_processes} x {torch.get_num_threads()} threads"
 
 
 def use_fast_cpu_paths() -> None:
@@ -31,7 +31,8 @@ def use_fast_cpu_paths() -> None:
     glibc gives large tensors back to the system and faults them in anew each step, a quarter of the time of small
     models; kept, the process stays at its peak memory. torch's own fp32 products use AVX2 on CPUs that are not
     Intel's, where oneDNN uses AVX-512; without AVX-512 oneDNN is the slower one, and with AMX it would compute in
-    bf16, so there torch's default stays. No effect on results beyond the last bits, and none on GPUs.
+    bf16, so there torch's default stays. No effect on results beyond the last bits. Not for runs on a GPU, where the
+    same setting would allow TF32.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL("libc.so.6")
@@ -53,7 +54,13 @@ def launch_notes(accelerator: Accelerator) -> list[str]:
 
 
 def check_launch(accelerator: Accelerator) -> None:
-    """Raises ValueError where the launcher started several processes that each think they are alone."""
+    """Raises ValueError for a launch that this loop does not know, or that is not what it looks like."""
+    known = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+    if accelerator.distributed_type not in known:
+        raise ValueError(
+            f"accelerate was launched for {accelerator.distributed_type.value}; expected one process, or data "
+            "parallelism (--multi_gpu): weights are not gathered from shards yet"
+        )
     started = int(os.environ.get("WORLD_SIZE", 1))
     if started != accelerator.num_processes:
         raise ValueError(

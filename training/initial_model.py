@@ -14,7 +14,11 @@ from training.vocabulary import check_vocabulary
 
 
 def initial_model(
-    arguments: ModelArguments, tokenizer: PreTrainedTokenizerBase, max_seq_length: int, seed: int
+    arguments: ModelArguments,
+    tokenizer: PreTrainedTokenizerBase,
+    max_seq_length: int,
+    seed: int,
+    device: torch.device,
 ) -> tuple[SpanBertForPreTraining, list[str]]:
     """The model, in fp32, and what should be said about it before the run.
 
@@ -51,7 +55,7 @@ def initial_model(
             "prepared as single sequences: set objectives to mlm sbo, or mlm"
         )
     # On a CPU the products of eager attention beat torch's fused one, in bf16 by more than twice.
-    model.set_attn_implementation("sdpa" if torch.cuda.is_available() else "eager")
+    model.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
     return model, notes
 
 

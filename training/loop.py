@@ -15,7 +15,6 @@ from training.arguments import OptimizationArguments, RunArguments
 from training.batches import KeyedBatches
 from training.checkpoint import (
     Checkpoints,
-    DiskFull,
     check_same_run,
     load,
     load_model_tensors,
@@ -23,6 +22,7 @@ from training.checkpoint import (
     model_tensors,
     optimizer_tensors,
 )
+from training.disk import DiskFull
 from training.optimization import learning_rate_at
 from training.progress import Progress, write_status
 from training.signals import stop_on_signals
@@ -30,10 +30,6 @@ from training.signals import stop_on_signals
 
 LOSSES = ("loss", "mlm_loss", "sbo_loss", "nsp_loss")
 MAX_SKIPPED_IN_A_ROW = 10
-
-
-class NonFiniteLoss(ArithmeticError):
-    """Training diverged. The last checkpoint is from before."""
 
 
 @dataclass
@@ -50,7 +46,11 @@ class TrainerState:
 
 @dataclass
 class Outcome:
-    """How the loop ended: "finished", "stopped" (by `signal`), or "disk_full" with the last checkpoint not written."""
+    """How the loop ended.
+
+    "finished"; "stopped" (by `signal`); "diverged" after ten updates in a row without a finite gradient, all of them
+    skipped; "disk_full" where it would have been finished or stopped, but the last checkpoint could not be written.
+    """
 
     state: str
     signal: str | None = None
@@ -66,14 +66,14 @@ def train(
     run: RunArguments,
     progress: Progress,
     evaluate: Callable[[torch.nn.Module], dict] | None = None,
-    extra_files: dict[str, str] | None = None,
+    extra_files: dict[str, bytes] | None = None,
 ) -> Outcome:
     """Trains from `state.step` to the last step; `state` is kept up to date.
 
     The loss of an update is the sum over its tokens divided by their number over all micro-batches and processes.
     `evaluate` gives the model's scores; it is called each `eval_steps` and after the last step. Checkpoints are
     written each `checkpointing_steps`, after the last step, and when a signal asks to stop, with `extra_files` beside.
-    Raises `NonFiniteLoss` after ten updates in a row whose gradient is not finite; each was skipped.
+    An update whose gradient is not finite is skipped; after ten in a row the run has diverged, and ends.
     """
     checkpoints = Checkpoints(run.output_dir, run.checkpoints_total_limit)
     began = monotonic() - state.seconds
@@ -91,7 +91,7 @@ def train(
                 with progress.paused():
                     tensors = model_tensors(bare), optimizer_tensors(bare, optimizer)
                     checkpoints.save(state.step, *tensors, asdict(state), extra_files)
-                write_status(run.output_dir, "running", state.step)
+                    write_status(run.output_dir, "running", state.step)
             except (OSError, ValueError) as caught:
                 error = caught
         error = broadcast_object_list([error])[0]  # or the other processes would wait for ever
@@ -124,10 +124,11 @@ def train(
                     f"{state.skipped_in_a_row} in a row"
                 )
                 if state.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
-                    raise NonFiniteLoss(
-                        f"the gradient was not finite in {MAX_SKIPPED_IN_A_ROW} updates in a row, up to step "
+                    progress.say(
+                        f"error: the gradient was not finite in {MAX_SKIPPED_IN_A_ROW} updates in a row, up to step "
                         f"{state.step}; the last checkpoint is intact: resume it with a lower learning_rate"
                     )
+                    return Outcome("diverged")
             else:
                 state.skipped_in_a_row = 0
 
@@ -243,7 +244,6 @@ def _asked_to_stop(accelerator: Accelerator, signal: str | None) -> bool:
 
 def dropout_seed(seed: int, step: int, micro_batch: int, process_index: int) -> int:
     """A generator's seed that no other (step, micro-batch, process) of the run shares."""
-    # More words than the permutation's key has: the two never draw from one stream.
     return int(np.random.SeedSequence([seed, step, micro_batch, process_index]).generate_state(1, np.uint64)[0] >> 1)
 
 

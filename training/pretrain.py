@@ -9,8 +9,8 @@ be pushed; 128 + n stopped by signal n, with a checkpoint to resume from.
 
 import contextlib
 import sys
+from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from training.arguments import (
     DataArguments,
@@ -34,25 +34,32 @@ def main(argv: list[str] | None = None) -> int:
 
     # Only now, so that --help and a misspelt field answer at once.
     import transformers
-    from accelerate import Accelerator
+    from accelerate import Accelerator, InitProcessGroupKwargs
+    from accelerate.utils import broadcast_object_list
 
     from training.batches import HeldOut, KeyedBatches, make_collator
+    from training.blocks import scratch_cache
     from training.checkpoint import check_output_dir, claim_output_dir
-    from training.finish import DIVERGED, exit_status, finish
+    from training.finish import exit_status, finish
     from training.hardware import check_launch, launch_notes, use_fast_cpu_paths
     from training.initial_model import initial_model
-    from training.loop import NonFiniteLoss, resume, train
+    from training.loop import resume, train
     from training.optimization import decoupled_adamw
     from training.plan import plan
     from training.prepare import describe, prepare, tokenizer_of
-    from training.progress import Progress, flops_per_token, write_status
+    from training.progress import Progress, flops_per_token, running
     from training.record import checkpoint_files, identity, results_record, run_record, write_json
 
-    use_fast_cpu_paths()
     accelerator = Accelerator(
-        mixed_precision=optimization.mixed_precision, log_with=run.report_to, project_dir=run.output_dir
+        mixed_precision=optimization.mixed_precision,
+        log_with=run.report_to,
+        project_dir=run.output_dir,
+        # The other processes wait while one tokenizes, exports or pushes.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=2))],
     )
     check_launch(accelerator)
+    if accelerator.device.type == "cpu":
+        use_fast_cpu_paths()
     if run.report_to and not accelerator.log_with:
         raise ValueError(f"report_to={run.report_to} is not installed; run: pip install {run.report_to}")
     optimization.gradient_accumulation_steps(accelerator.num_processes)  # refused before the text is read, not after
@@ -63,14 +70,15 @@ def main(argv: list[str] | None = None) -> int:
         if run.check:
             if run.output_dir:
                 check_output_dir(run.output_dir, run.resume_from_checkpoint)
-            data.cache_dir = stack.enter_context(TemporaryDirectory(prefix="spanbert-check-"))
+            scratch = stack.enter_context(scratch_cache(data.cache_dir)) if is_main else None
+            data.cache_dir = broadcast_object_list([scratch])[0]
         elif is_main:
             stack.enter_context(claim_output_dir(run.output_dir, run.resume_from_checkpoint))
 
         # The model before the text, whose preparation may take hours: what is wrong with it shows at once.
         with accelerator.main_process_first():
             tokenizer = tokenizer_of(data)
-        model, notes = initial_model(architecture, tokenizer, data.max_seq_length, run.seed)
+        model, notes = initial_model(architecture, tokenizer, data.max_seq_length, run.seed, accelerator.device)
         config = model.config
         masking.check(config.objectives, data.max_seq_length)
         if run.gradient_checkpointing:
@@ -112,23 +120,15 @@ def main(argv: list[str] | None = None) -> int:
         )
         for note in notes:
             progress.say(note)
+        if is_main:
+            stack.enter_context(running(run.output_dir, state))
         files = checkpoint_files(config, tokenizer)
-        try:
-            outcome = train(
-                accelerator, model, optimizer, batches, state, optimization, run, progress, held_out, files
-            )
-        except NonFiniteLoss as error:
-            if is_main:
-                write_status(run.output_dir, "diverged", state.step)
-                print(f"error: {error}", file=sys.stderr)
-            return DIVERGED
+        outcome = train(accelerator, model, optimizer, batches, state, optimization, run, progress, held_out, files)
         status = exit_status(outcome)
         if is_main:
-            if status:
-                write_status(run.output_dir, outcome.state, state.step, signal=outcome.signal)
-            else:
-                results = results_record(state, optimization, blocks)
-                status = finish(accelerator.unwrap_model(model), tokenizer, record, results, run, held_out)
+            model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # exported in fp32, as it is saved
+            results = results_record(state, optimization, blocks)
+            status = finish(outcome, model, tokenizer, record, results, run, held_out)
         accelerator.wait_for_everyone()
         return status
 

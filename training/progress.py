@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import torch
 
 from training import strict_json
+from training.disk import is_disk_full
 
 
 METRICS = "metrics.jsonl"
@@ -82,10 +83,17 @@ class Progress:
             return
         if "loss" in values:
             values = {"loss": values["loss"], "loss_hex": float(values["loss"]).hex(), **values}
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(strict_json.dumps({"step": step, **values}))
+        size = self.metrics.stat().st_size if self.metrics.exists() else 0
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(strict_json.dumps({"step": step, **values}))
+        except OSError as error:
+            if not is_disk_full(error):
+                raise
+            os.truncate(self.metrics, size)  # half a line would spoil the next one
+            self.say(f"warning: no space left for {self.metrics}; the line of step {step} is lost")
         if self.track:
-            self.track({name: value for name, value in values.items() if isinstance(value, int | float)}, step)
+            self.track(dict(_numbers(values)), step)
 
     def say(self, text: str) -> None:
         """A line that stays, above the progress line."""
@@ -109,15 +117,40 @@ class Progress:
         print(("\r\x1b[K" if self.rewrites else "") + line, file=self.stream, end=end, flush=True)
 
 
+@contextlib.contextmanager
+def running(output_dir: str | Path, state: Any) -> Iterator[None]:
+    """status.json says "running", and "failed" if what is inside raises; `state.step` is the step by then."""
+    write_status(output_dir, "running", state.step)
+    try:
+        yield
+    except BaseException:
+        write_status(output_dir, "failed", state.step)
+        raise
+
+
+def _numbers(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """{"eval": {"accuracy": 0.1}} -> ("eval/accuracy", 0.1); what is no number is left out."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{name}", value
+
+
 def write_status(output_dir: str | Path, state: str, step: int, **more: Any) -> None:
     """Replaces `output_dir`/status.json: the `state` ("running", "stopped", "finished", ...), the step and more.
 
-    Written beside and renamed, so that who watches the run never reads half of it.
+    Written beside and renamed, so that who watches the run never reads half of it. On a full disk the old one stays.
     """
     path = Path(output_dir, STATUS)
     beside = path.with_name(STATUS + ".partial")
-    beside.write_text(strict_json.dumps({"state": state, "step": step, "time": time.time(), **more}, indent=2))
-    os.replace(beside, path)
+    try:
+        beside.write_text(strict_json.dumps({"state": state, "step": step, "time": time.time(), **more}, indent=2))
+        os.replace(beside, path)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        beside.unlink(missing_ok=True)
 
 
 def flops_per_token(config: Any, max_seq_length: int, mask_ratio: float) -> float:

@@ -6,13 +6,15 @@ import shlex
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase
 
-from modeling_spanbert import SpanBertConfig
+from modeling_spanbert import SIZES, SpanBertConfig
 from training.arguments import (
     MaskingArguments,
+    ModelArguments,
     OptimizationArguments,
     RunArguments,
     resolved,
@@ -42,18 +44,26 @@ def identity(
     }
 
 
+def default_model_id(architecture: ModelArguments) -> str:
+    """`spanbert-SIZE-cased`, or after the configuration or weights that the run starts from."""
+    if architecture.config_name in SIZES:
+        return f"spanbert-{architecture.config_name}-cased"
+    path = Path(architecture.config_name or architecture.model_name_or_path).resolve()
+    name = path.parent.name if path.name == "config.json" else path.name
+    return name if name.lower().startswith("spanbert") else f"spanbert-{name}"
+
+
 def run_record(argv: list[str], arguments: tuple, accelerator: Accelerator, blocks: Blocks) -> dict:
     """The content of run.json; `arguments` are the five of `training/pretrain.py`, in its order."""
     data, architecture, _, _, run = arguments
-    started_from = architecture.config_name or Path(architecture.model_name_or_path).name
     reported = ("num_documents", "num_tokens", "num_rows", "padding_share", "skipped_documents", "skipped_shards")
     counts = {name: blocks.report[name] for name in reported}
     return {
-        "model_id": run.hub_model_id or f"spanbert-{Path(started_from).name}-cased",
+        "model_id": run.hub_model_id or default_model_id(architecture),
         "command": shlex.join(["accelerate", "launch", "training/pretrain.py", *argv]),
         "arguments": resolved(*arguments),
         "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
-        "hardware": describe_hardware(accelerator.num_processes),
+        "hardware": describe_hardware(accelerator),
         "seed": run.seed,
         "data": {"files": data.train_file or [data.dataset_name], **counts, "fingerprint": blocks.fingerprint},
     }
@@ -72,9 +82,12 @@ def results_record(state: TrainerState, optimization: OptimizationArguments, blo
     }
 
 
-def checkpoint_files(config: SpanBertConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, str]:
+def checkpoint_files(config: SpanBertConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, bytes]:
     """What makes a checkpoint's tensors a model: its configuration and tokenizer, by file name."""
-    return {"config.json": config.to_json_string(), "tokenizer.json": tokenizer.backend_tokenizer.to_str()}
+    with TemporaryDirectory() as folder:
+        config.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.suffix in (".json", ".txt")}
 
 
 def write_json(record: dict, path: Path) -> None:
