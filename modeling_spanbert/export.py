@@ -196,7 +196,7 @@ def probe_batch(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 def probe_outputs(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """Every tensor that the model gives for the probe, without dropout; the model is left as it was.
 
-    Always on the CPU and with eager attention: other devices and kernels round differently, by more than the tolerance.
+    Always on the CPU with eager attention: other devices and kernels round differently, by more than the tolerance.
     """
     device, training, attention = model.device, model.training, model.config._attn_implementation
     model.to("cpu").eval().set_attn_implementation("eager")

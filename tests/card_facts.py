@@ -30,6 +30,7 @@ RUN = {
         "fingerprint": "0123456789abcdef",
     },
 }
+TOKENIZER = {"kind": "WordPiece", "num_pieces": 144, "lower_cases": False, "mask_token": "[MASK]"}  # added by `export`
 RESULTS = {
     "step": 1000,
     "num_tokens_seen": 512000,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,9 +81,11 @@ def python(
 
 @pytest.mark.parametrize("xet", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["lfs", "xet"])
 def test_what_is_pushed_comes_back_bit_for_bit_where_the_package_cannot_be_imported(model, exported, tmp_path, xet):
+    folder = shutil.copytree(exported, tmp_path / "export")
+    (folder / "README.md.partial").write_text("what a push that was killed left")
     with HubServer(token=TOKEN) as hub:
         hub.fail_next("/api/repos/create", status=503)  # huggingface_hub itself would give up here
-        argv = ("-m", "modeling_spanbert", "push", str(exported), "--hub_model_id", "tester/tiny")
+        argv = ("-m", "modeling_spanbert", "push", str(folder), "--hub_model_id", "tiny")
         pushed = python(hub, tmp_path, *argv, xet=xet)
         assert pushed.returncode == 0, pushed.stderr
         assert pushed.stdout == f"{hub.url}/tester/tiny\n"
@@ -91,7 +94,12 @@ def test_what_is_pushed_comes_back_bit_for_bit_where_the_package_cannot_be_impor
 
         there = hub.repositories["tester/tiny"].files()
         assert set(there) - {".gitattributes"} == {path.name for path in exported.iterdir()}
-        assert there["README.md"] == (exported / "README.md").read_bytes()
+        assert 'model="tester/tiny"' in there["README.md"].decode()
+        assert json.loads(there["results.json"])["run"]["model_id"] == "tester/tiny"
+        changed = {path.name for path in exported.iterdir() if there[path.name] != path.read_bytes()}
+        # The weights, which here only Xet could read, are compared below, as pulled.
+        assert changed - {"model.safetensors"} == {"README.md", "results.json"}
+        assert there["README.md"] == (folder / "README.md").read_bytes()
 
         pulled = python(hub, tmp_path, "-c", PULL, "tester/tiny", str(tmp_path), *AUTO_CLASSES, xet=xet)
         assert pulled.returncode == 0, pulled.stderr
