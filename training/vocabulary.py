@@ -137,7 +137,7 @@ def train_tokenizer(texts: Callable[[], Iterable[str]], vocab_size: int) -> Bert
 def lower_cases(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the tokenizer gives "A" and "a" the same ids."""
     normalizer = tokenizer.backend_tokenizer.normalizer
-    return normalizer is not None and normalizer.normalize_str("A") == "a"
+    return normalizer is not None and normalizer.normalize_str("A") == normalizer.normalize_str("a")
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> list[str]:
