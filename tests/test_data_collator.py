@@ -217,7 +217,7 @@ def test_four_workers_make_the_same_batches_as_none(tokenizer):
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4")
 def test_workers_without_a_seed_do_not_repeat_each_other(tokenizer):
-    rows = Rows(examples(tokenizer, (64,)) * 8)
+    rows = Rows(examples(tokenizer, (500,)) * 8)
     for collator in (DataCollatorForSpanMasking(tokenizer), DataCollatorForSpanMasking(tokenizer, seed=None)):
         np.random.seed(0)
         torch.manual_seed(0)
