@@ -33,19 +33,9 @@ from training_step import (
     with_range,
 )
 
-from training.arguments import (
-    RECIPES,
-    DataArguments,
-    MaskingArguments,
-    ModelArguments,
-    OptimizationArguments,
-    RunArguments,
-    one_line_errors,
-    parse_recipe,
-)
+from training.arguments import PRETRAINING, RECIPES, one_line_errors, parse_recipe
 
 
-ARGUMENTS = (DataArguments, ModelArguments, MaskingArguments, OptimizationArguments, RunArguments)
 SHAPES = ("mini:16x128", "mini:4x512")
 WARM_UP = 3  # steps
 
@@ -97,7 +87,7 @@ def measure(shape: Shape, dtype: str, num_steps: int, made_up_text: Path | None)
 
     num_steps += WARM_UP
     data, architecture, masking, optimization, run = parse_recipe(
-        ARGUMENTS, recipe(shape, dtype, num_steps, made_up_text)
+        PRETRAINING, recipe(shape, dtype, num_steps, made_up_text)
     )
     use_fast_cpu_paths()
     accelerator = Accelerator(mixed_precision=optimization.mixed_precision)

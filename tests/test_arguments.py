@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from training.arguments import (
+    PRETRAINING,
     RECIPES,
     DataArguments,
     MaskingArguments,
@@ -23,12 +24,11 @@ from training.arguments import (
 )
 
 
-TYPES = (DataArguments, ModelArguments, MaskingArguments, OptimizationArguments, RunArguments)
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def parse(*argv: str) -> dict:
-    return resolved(*parse_recipe(TYPES, ["--output_dir", "out", *argv]))
+    return resolved(*parse_recipe(PRETRAINING, ["--output_dir", "out", *argv]))
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def recipe(tmp_path):
 
 
 def from_recipe(path: str, *argv: str) -> dict:
-    return resolved(*parse_recipe(TYPES, [path, "--output_dir", "out", *argv]))
+    return resolved(*parse_recipe(PRETRAINING, [path, "--output_dir", "out", *argv]))
 
 
 def test_the_command_line_overrides_the_recipe_which_overrides_the_defaults(recipe):
@@ -61,7 +61,9 @@ def test_a_recipe_states_only_its_difference_from_the_one_it_extends(recipe, tmp
 
 @pytest.mark.parametrize("name", ["tiny", "mini", "small", "spanbert_base_cased", "spanbert_large_cased"])
 def test_every_recipe_that_comes_with_the_code_parses_and_divides_into_batches(name):
-    *_, optimization, _ = parse_recipe(TYPES, [str(RECIPES / "pretrain" / f"{name}.yaml"), "--output_dir", "out"])
+    *_, optimization, _ = parse_recipe(
+        PRETRAINING, [str(RECIPES / "pretrain" / f"{name}.yaml"), "--output_dir", "out"]
+    )
     assert optimization.gradient_accumulation_steps(num_processes=1) >= 1
     assert optimization.notes() == []
 
@@ -100,7 +102,7 @@ def test_what_a_run_writes_down_is_a_recipe_that_gives_the_same_run(recipe):
     import json
 
     values = from_recipe(str(RECIPES / "pretrain" / "tiny.yaml"), "--seed", "7")
-    again = resolved(*parse_recipe(TYPES, [recipe(json.dumps(values), "run.json")]))
+    again = resolved(*parse_recipe(PRETRAINING, [recipe(json.dumps(values), "run.json")]))
     assert again == values
 
 
@@ -162,7 +164,7 @@ def test_a_wrong_command_line_is_named_in_one_line(recipe, argv, message):
     if argv[0] == "recipe.yaml":
         argv = [recipe("p: 0.2"), *argv[1:]]
     with pytest.raises(ValueError) as error:
-        parse_recipe(TYPES, argv)
+        parse_recipe(PRETRAINING, argv)
     assert str(error.value) == message
 
 
@@ -186,7 +188,7 @@ def test_a_wrong_command_line_is_named_in_one_line(recipe, argv, message):
 )
 def test_a_wrong_recipe_is_named_in_one_line(recipe, text, message):
     with pytest.raises(ValueError) as error:
-        parse_recipe(TYPES, [recipe(text)])
+        parse_recipe(PRETRAINING, [recipe(text)])
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -305,10 +307,10 @@ def test_a_bug_of_ours_is_not_dressed_up_as_a_users_error():
 
 def test_every_field_is_explained_in_the_help_with_its_default(capsys):
     with pytest.raises(SystemExit) as exit:
-        parse_recipe(TYPES, ["--help"], "Pre-trains SpanBERT.")
+        parse_recipe(PRETRAINING, ["--help"], "Pre-trains SpanBERT.")
     assert exit.value.code == 0
     shown = " ".join(capsys.readouterr().out.split())
-    for kind in TYPES:
+    for kind in PRETRAINING:
         for field in dataclasses.fields(kind):
             assert f"--{field.name} " in shown, field.name
             assert field.metadata["help"].endswith("."), field.name

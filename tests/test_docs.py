@@ -16,17 +16,9 @@ from helpers import ROOT, tiny_config, tiny_tokenizer
 from modeling_spanbert import SpanBertForPreTraining
 from modeling_spanbert.__main__ import parser
 from modeling_spanbert.export import export
-from training.arguments import (
-    DataArguments,
-    MaskingArguments,
-    ModelArguments,
-    OptimizationArguments,
-    RunArguments,
-    parse_recipe,
-)
+from training.arguments import PRETRAINING, parse_recipe
 
 
-ARGUMENTS = (DataArguments, ModelArguments, MaskingArguments, OptimizationArguments, RunArguments)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAPER_INDEX = (ROOT / "docs" / "paper_index.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -78,7 +70,7 @@ def test_the_commands_of_the_readme_are_ones_that_exist(line):
     words = shlex.split(line)
     if words[:2] == ["accelerate", "launch"]:
         assert (ROOT / words[2]).is_file()
-        parse_recipe(ARGUMENTS, [str(ROOT / words[3]), *words[4:]])
+        parse_recipe(PRETRAINING, [str(ROOT / words[3]), *words[4:]])
     elif words[0] == "spanbert":
         parser().parse_args(words[1:])
     elif words[0] == "make":

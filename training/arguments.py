@@ -251,6 +251,10 @@ class RunArguments:
         )
 
 
+# What a pre-training run takes, in the order in which `parse_recipe` returns it.
+PRETRAINING = (DataArguments, ModelArguments, MaskingArguments, OptimizationArguments, RunArguments)
+
+
 def parse_recipe(argument_types: Sequence[type], argv: Sequence[str] | None = None, description: str = "") -> tuple:
     """An instance of each class in `argument_types`, from the recipe and options in `argv` (default: sys.argv[1:]).
 

@@ -14,15 +14,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from training.arguments import (
-    DataArguments,
-    MaskingArguments,
-    ModelArguments,
-    OptimizationArguments,
-    RunArguments,
-    one_line_errors,
-    parse_recipe,
-)
+from training.arguments import PRETRAINING, DataArguments, one_line_errors, parse_recipe
 
 
 if TYPE_CHECKING:
@@ -119,9 +111,7 @@ def main(argv: list[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     if "--output_dir" not in argv:
         argv += ["--output_dir", "unused"]  # a recipe's other fields are read, so that any recipe may be given
-    data, *_ = parse_recipe(
-        (DataArguments, ModelArguments, MaskingArguments, OptimizationArguments, RunArguments), argv, __doc__
-    )
+    data, *_ = parse_recipe(PRETRAINING, argv, __doc__)
     tokenizer, train, validation = prepare(data)
     print(f"tokenizer: {len(tokenizer):,} pieces")
     print(describe("train", train))

@@ -12,25 +12,14 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
-from training.arguments import (
-    DataArguments,
-    MaskingArguments,
-    ModelArguments,
-    OptimizationArguments,
-    RunArguments,
-    one_line_errors,
-    parse_recipe,
-)
-
-
-ARGUMENTS = (DataArguments, ModelArguments, MaskingArguments, OptimizationArguments, RunArguments)
+from training.arguments import PRETRAINING, one_line_errors, parse_recipe
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Runs with `argv` (default: the command line); returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    data, architecture, masking, optimization, run = arguments = parse_recipe(ARGUMENTS, argv, __doc__)
+    data, architecture, masking, optimization, run = arguments = parse_recipe(PRETRAINING, argv, __doc__)
 
     # Only now, so that --help and a misspelt field answer at once.
     import transformers
