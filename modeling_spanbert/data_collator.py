@@ -24,8 +24,9 @@ class DataCollatorForSpanMasking:
 
     Takes B examples: dicts of `input_ids` (tokens with their specials, a 1-d array or list) and optionally of
     `token_type_ids` and `sequence_ids` (1, 2, … per packed sequence) of the same length, and of the integers
-    `next_sentence_label`, `sample_number`, `num_samples`. Returns int64 tensors (B, T), T being the longest row,
-    rounded up to `pad_to_multiple_of`:
+    `next_sentence_label`, `sample_number`, `num_samples`. The schemes `named_entities` and `noun_phrases` also need
+    `entity_spans` or `noun_phrase_spans`: first and last places (K, 2), both inclusive, of K >= 0 spans. Returns int64
+    tensors (B, T), T being the longest row, rounded up to `pad_to_multiple_of`:
 
     - `input_ids`: 80 % of spans as [MASK], 10 % as random tokens, 10 % as they are; one draw for a whole span, as in
       the paper (BERT, and so the scheme `subwords`, draws for each token);
@@ -79,7 +80,8 @@ class DataCollatorForSpanMasking:
             check_integer("seed", self.seed, minimum=0)
 
         scheme = MASKING_SCHEMES[self.masking_scheme]
-        GeometricSpanMasking(self.mask_ratio, self.p, self.max_span_length, self.complete_words)  # checks them all
+        options = {field.name: getattr(self, field.name) for field in fields(GeometricSpanMasking)}
+        GeometricSpanMasking(**options)  # checks them all, also those that this scheme does not use
         self._scheme = scheme(**{field.name: getattr(self, field.name) for field in fields(scheme)})
         check_span_length(self._scheme, self.tokenizer.model_max_length)
 
@@ -98,7 +100,8 @@ class DataCollatorForSpanMasking:
 
         rngs = self._rngs(examples)
         maskable = ~self._is_special.take(input_ids)
-        masked = self._scheme(self._is_word_start.take(input_ids), maskable, rngs)
+        annotated_spans = self._annotated_spans(examples, maskable)
+        masked = self._scheme(self._is_word_start.take(input_ids), maskable, rngs, annotated_spans)
         left_boundary, right_boundary, span_position = span_boundaries(masked, ~maskable, self.max_span_positions)
         if not self._scheme.whole_spans:
             span_position.fill(-1)
@@ -125,6 +128,30 @@ class DataCollatorForSpanMasking:
                 [int(value_of(examples, row, "next_sentence_label")) for row in range(len(examples))]
             )
         return {name: torch.from_numpy(array) for name, array in batch.items()}
+
+    def _annotated_spans(self, examples: list[dict], maskable: np.ndarray) -> list[np.ndarray] | None:
+        """What the scheme's `annotation` names: first and last places (K, 2) in each row."""
+        name = self._scheme.annotation
+        if name is None:
+            return None
+        annotated_spans = []
+        for row, example in enumerate(examples):
+            if name not in example:
+                raise ValueError(
+                    f"example {row} has no {name!r}, which masking_scheme={self.masking_scheme!r} masks: "
+                    "give first and last places (K, 2), or an empty list where there is none"
+                )
+            spans = np.asarray(example[name])
+            spans = spans.reshape(0, 2).astype(np.intp) if not spans.size else spans
+            inside = spans.ndim == 2 and spans.shape[1] == 2 and spans.dtype.kind in "iu"
+            inside = inside and spans.min(initial=0) >= 0 and spans.max(initial=0) < len(example["input_ids"])
+            if not inside or (spans[:, 0] > spans[:, 1]).any() or not maskable[row, spans].all():
+                raise ValueError(
+                    f"{name} of example {row} must be first and last places (K, 2), both inclusive, of tokens among its "
+                    f"{len(example['input_ids'])} that are not special; got {np.asarray(example[name]).tolist()}"
+                )
+            annotated_spans.append(spans)
+        return annotated_spans
 
     def _replace(self, input_ids: np.ndarray, masked: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
         """The ids that the model sees (B, T): 80/10/10, one draw a span (Section 3.1) or, for `subwords`, a token."""

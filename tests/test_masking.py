@@ -11,7 +11,7 @@ from modeling_spanbert.masking import (
     SubwordMasking,
     WholeWordMasking,
 )
-from modeling_spanbert.masking.geometric_spans import DRAWS
+from modeling_spanbert.masking.word_spans import DRAWS
 
 
 def row(*segments: list[int], length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -103,7 +103,7 @@ bounded = settings(max_examples=60, deadline=None, derandomize=True)
 @bounded
 @given(st.lists(segments, min_size=1, max_size=3), fractions, st.integers(1, 12), st.booleans(), st.integers(0, 2**63))
 def test_spans_are_those_of_a_plain_python_loop(rows, mask_ratio, max_span_length, complete_words, key):
-    scheme = GeometricSpanMasking(mask_ratio, 0.2, max_span_length, complete_words)
+    scheme = GeometricSpanMasking(mask_ratio, complete_words, max_span_length=max_span_length)
     starts, maskable = batch(rows)
     masked = scheme(starts, maskable, rngs(*range(key, key + len(rows))))
     for i in range(len(rows)):

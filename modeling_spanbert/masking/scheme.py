@@ -49,9 +49,11 @@ class MaskingScheme(ABC):
 
     `whole_spans` tells the collator what a masked run is: True, a span (one 80/10/10 draw, and boundary tokens to
     predict it from); False, single tokens that happen to touch (a draw a token, no span boundary targets).
+    `annotation` names the spans that an example has to bring, where the scheme masks annotated ones.
     """
 
     whole_spans: ClassVar[bool] = True
+    annotation: ClassVar[str | None] = None
 
     mask_ratio: float = 0.15
 
@@ -68,8 +70,17 @@ class MaskingScheme(ABC):
         return np.ceil(self.mask_ratio * maskable.sum(1)).astype(np.intp)
 
     @abstractmethod
-    def __call__(self, word_starts: np.ndarray, maskable: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
-        """The mask (B, T), from where words start (B, T), what may be masked (B, T) and a generator a row."""
+    def __call__(
+        self,
+        word_starts: np.ndarray,
+        maskable: np.ndarray,
+        rngs: list[np.random.Generator],
+        annotated_spans: list[np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """The mask (B, T), from where words start (B, T), what may be masked (B, T) and a generator a row.
+
+        `annotated_spans`, for a scheme with an `annotation`: a row's (K, 2) first and last places.
+        """
 
 
 def check_fraction(name: str, value: float) -> None:

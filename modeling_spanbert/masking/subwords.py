@@ -15,7 +15,13 @@ class SubwordMasking(MaskingScheme):
 
     whole_spans: ClassVar[bool] = False
 
-    def __call__(self, word_starts: np.ndarray, maskable: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:
+    def __call__(
+        self,
+        word_starts: np.ndarray,
+        maskable: np.ndarray,
+        rngs: list[np.random.Generator],
+        annotated_spans: list[np.ndarray] | None = None,
+    ) -> np.ndarray:
         """Returns the mask (B, T), from `maskable` (B, T, no specials) and a generator a row; words do not matter."""
         keys = np.full(maskable.shape, np.inf)
         keys[maskable] = np.concatenate([rng.random(n) for rng, n in zip(rngs, maskable.sum(1), strict=True)])
