@@ -147,8 +147,8 @@ class DataCollatorForSpanMasking:
             inside = inside and spans.min(initial=0) >= 0 and spans.max(initial=0) < len(example["input_ids"])
             if not inside or (spans[:, 0] > spans[:, 1]).any() or not maskable[row, spans].all():
                 raise ValueError(
-                    f"{name} of example {row} must be first and last places (K, 2), both inclusive, of tokens among its "
-                    f"{len(example['input_ids'])} that are not special; got {np.asarray(example[name]).tolist()}"
+                    f"{name} of example {row} must be first and last places (K, 2), both inclusive, among its "
+                    f"{len(example['input_ids'])} tokens and not special; got {np.asarray(example[name]).tolist()}"
                 )
             annotated_spans.append(spans)
         return annotated_spans

@@ -162,7 +162,7 @@ def test_the_collator_masks_the_spans_that_an_example_brings(tokenizer, scheme, 
     [
         ({}, "example 0 has no 'entity_spans', which masking_scheme='named_entities' masks"),
         ({"noun_phrase_spans": [[1, 2]]}, "example 0 has no 'entity_spans'"),
-        ({"entity_spans": [[0, 2]]}, "not special; got \\[\\[0, 2\\]\\]"),
+        ({"entity_spans": [[0, 2]]}, "and not special; got \\[\\[0, 2\\]\\]"),
         ({"entity_spans": [[2, 99]]}, "entity_spans of example 0 must be first and last places"),
         ({"entity_spans": [[3, 2]]}, "entity_spans of example 0 must be first and last places"),
         ({"entity_spans": [[-3, 2]]}, "entity_spans of example 0 must be first and last places"),
