@@ -44,13 +44,13 @@ def test_a_run_writes_what_the_design_names(tiny_run):
     assert [line["step"] for line in steps] == list(range(1, 13))
     assert all(float.fromhex(line["loss_hex"]) == line["loss"] for line in steps)
     assert all(line["loss"] == pytest.approx(line["mlm_loss"] + line["sbo_loss"], rel=1e-5) for line in steps)
-    assert [line["lr"] for line in steps[:3]] == pytest.approx([0.0015, 0.003, 0.003])
+    assert [line["lr"] for line in steps[:3]] == pytest.approx([0.0015, 0.003, 0.00225])
     assert [line["step"] for line in lines if "eval" in line] == [6, 12]
 
 
 def test_training_learns_and_the_export_opens_under_auto_classes(tiny_run):
     losses = [line["mlm_loss"] for line in tiny_run.losses("unbroken") if "loss" in line]
-    assert losses[-1] < losses[0] - 0.3
+    assert losses[-1] < losses[0] - 0.2
     export = tiny_run.folder / "unbroken" / "export"
     tokenizer = AutoTokenizer.from_pretrained(export)
     assert tokenizer.tokenize("A game") == ["A", "game"]  # cased

@@ -139,7 +139,7 @@ def train(
                     state.step,
                     tokens=tokens,
                     **{name: float(loss) for name, loss in losses.items()},
-                    lr=learning_rate_at(state.step - 1, optimization),
+                    lr=learning_rate_at(state.step, optimization),  # of the next update, as others log it
                     grad_norm=float("nan") if grad_norm is None else grad_norm,
                     skipped_updates=state.skipped_updates,
                 )
