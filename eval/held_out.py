@@ -14,15 +14,16 @@ LONGEST_SPAN = 10  # longer spans are counted together, as "11+"
 
 
 def held_out_sums(model: torch.nn.Module, batches: Iterable[dict], token_counts: np.ndarray) -> torch.Tensor:
-    """Sums (8, LONGEST_SPAN + 1), float64, over the masked tokens of `batches`, by the length of their span in tokens.
+    """Sums (11, LONGEST_SPAN + 1), float64, over masked tokens of `batches`, by the length of their span in tokens.
 
     Rows, of the MLM head: masked tokens; cross entropy; right predictions. Of guessing by frequency in the training
     text (`token_counts` (V,), each + 1): right guesses of its most frequent token; cross entropy under its unigram
-    distribution. Of the SBO head: tokens with a target; cross entropy; right predictions.
+    distribution. Of the SBO head: tokens with a target; cross entropy; right predictions. Of next sentence prediction,
+    in the first column: rows; cross entropy; right predictions.
     """
     counts = torch.as_tensor(token_counts, dtype=torch.float64) + 1
     unigram, most_frequent = -(counts / counts.sum()).log(), int(counts.argmax())  # (V,)
-    sums = torch.zeros(8, LONGEST_SPAN + 1, dtype=torch.float64)
+    sums = torch.zeros(11, LONGEST_SPAN + 1, dtype=torch.float64)
 
     def add(first_row: int, length: torch.Tensor, *values: torch.Tensor):
         for row, value in enumerate(values, start=first_row):
@@ -41,6 +42,9 @@ def held_out_sums(model: torch.nn.Module, batches: Iterable[dict], token_counts:
             if output.boundary_logits is not None:
                 has_target = batch["span_position"][masked] >= 0
                 add(5, length[has_target], *_scored(output.boundary_logits, targets[has_target]))
+            if output.nsp_loss is not None:
+                labels = batch["next_sentence_label"]
+                add(8, torch.zeros_like(labels), *_scored(output.seq_relationship_logits, labels))
     model.train(was_training)
     return sums
 
@@ -64,12 +68,15 @@ def held_out_scores(sums: torch.Tensor) -> dict:
 
     `mlm_loss`, mean cross entropy at masked tokens, is to be compared with `unigram_entropy`: what the training text's
     unigram distribution needs there; `accuracy`, of MLM, with `unigram_accuracy`. `sbo_loss` and `sbo_accuracy` are
-    over the tokens with an SBO target, None without an SBO head. `by_span_length` has a row for spans of each "length"
-    in tokens, 1 to 10 and "11+", with the masked tokens in them and the two accuracies.
+    over the tokens with an SBO target, None without an SBO head; `nsp_loss` and `nsp_accuracy` over the rows, None
+    without two-sequence blocks (half of them are random: a guess gets 50 % right, or little more). `by_span_length`
+    has a row for spans of each "length" in tokens, 1 to 10 and "11+", with the masked tokens in them and the two
+    accuracies.
     """
     sums = sums.cpu()
-    num, loss, right, guessed, entropy, _, sbo_loss, _ = sums.sum(1).tolist()
-    num, num_sbo = max(num, 1), sums[5].sum().item()
+    num, loss, right, guessed, entropy, num_sbo, sbo_loss, sbo_right, *of_rows = sums.sum(1).tolist()
+    num_rows, nsp_loss, nsp_right = of_rows
+    num = max(num, 1)
     by_span_length = [
         {
             "length": nth + 1 if nth < LONGEST_SPAN else f"{LONGEST_SPAN + 1}+",
@@ -87,6 +94,8 @@ def held_out_scores(sums: torch.Tensor) -> dict:
         "accuracy": right / num,
         "unigram_accuracy": guessed / num,
         "sbo_loss": sbo_loss / num_sbo if num_sbo else None,
-        "sbo_accuracy": sums[7].sum().item() / num_sbo if num_sbo else None,
+        "sbo_accuracy": sbo_right / num_sbo if num_sbo else None,
+        "nsp_loss": nsp_loss / num_rows if num_rows else None,
+        "nsp_accuracy": nsp_right / num_rows if num_rows else None,
         "by_span_length": by_span_length,
     }

@@ -53,7 +53,11 @@ class TinyRun:
             "logging_steps": 1,
             "output_dir": self.folder / output_dir,
         } | changes
-        return [word for name, value in values.items() for word in (f"--{name}", str(value)) if value is not None]
+        words = []
+        for name, value in values.items():
+            if value is not None:
+                words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+        return words
 
     def run(self, output_dir: str, **changes) -> int:
         """Runs in this process; the exit status."""

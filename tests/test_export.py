@@ -313,6 +313,13 @@ def test_the_card_has_valid_metadata_and_every_figure():
     assert "\n\n\n" not in text.replace("\n\n\n## Use", "")
 
 
+def test_the_card_has_next_sentence_prediction_where_it_was_trained():
+    run, results = facts(results={"held_out": RESULTS["held_out"] | {"nsp_accuracy": 0.876}})
+    assert "next sentence" not in render_card(run, results)
+    run["model"] |= {"objectives": ["mlm", "nsp"]}
+    assert "| next sentence prediction accuracy | 87.6% | - |" in render_card(run, results)
+
+
 def test_weights_that_continue_others_carry_no_licence_of_ours():
     card = render_card(*facts({"arguments": RUN["arguments"] | {"model_name_or_path": "org/some-bert"}}))
     assert "license:" not in card and "trained on from `org/some-bert`" in card

@@ -24,8 +24,13 @@ class Model(torch.nn.Module):
 
     def forward(self, **batch):
         assert not self.training
-        predictions, boundaries = next(self.outputs)
-        return SimpleNamespace(prediction_logits=predictions, boundary_logits=boundaries)
+        predictions, boundaries, *nsp = next(self.outputs)
+        return SimpleNamespace(
+            prediction_logits=predictions,
+            boundary_logits=boundaries,
+            nsp_loss=torch.zeros(()) if nsp else None,
+            seq_relationship_logits=nsp[0] if nsp else None,
+        )
 
 
 def certain(*ids: int) -> torch.Tensor:
@@ -64,7 +69,21 @@ def test_without_a_boundary_head_its_scores_are_none_and_without_masks_nothing_d
     batch = {"labels": torch.tensor([[-100, 1, -100]]), "span_position": torch.full((1, 3), -1)}
     scores = held_out_scores(held_out_sums(Model((certain(1), None)), [batch], np.ones(4)))
     assert scores["sbo_loss"] is None and scores["sbo_accuracy"] is None and scores["accuracy"] == 1
+    assert scores["nsp_loss"] is None and scores["nsp_accuracy"] is None
     assert held_out_scores(held_out_sums(Model(), [], np.ones(4)))["accuracy"] == 0
+
+
+def test_next_sentence_prediction_is_scored_by_row():
+    batch = {
+        "labels": torch.tensor([[-100, 1], [-100, 2], [-100, -100]]),
+        "span_position": torch.full((3, 2), -1),
+        "next_sentence_label": torch.tensor([1, 0, 0]),
+    }
+    logits = torch.eye(2)[[1, 1, 0]] * math.log(3)  # 3/4 for what is said
+    scores = held_out_scores(held_out_sums(Model((certain(1, 2), None, logits)), [batch], np.ones(4)))
+    assert scores["nsp_accuracy"] == pytest.approx(2 / 3)
+    assert scores["nsp_loss"] == pytest.approx((2 * math.log(4 / 3) + math.log(4)) / 3)
+    assert scores["num_masked_tokens"] == 2 and scores["by_span_length"][0]["num_masked_tokens"] == 2
 
 
 def test_sums_add_up_over_batches_and_processes():

@@ -72,6 +72,12 @@ class DataArguments:
     )
     skip_bad_shards: bool = option(False, "Leaves out unreadable files, and names them, instead of stopping.")
     max_seq_length: int = option(512, "Tokens of a row, [CLS] and [SEP] included.")
+    short_seq_prob: float = option(
+        0.0, "Share of documents with shorter two-sequence blocks (objective nsp); Google's BERT: 0.1."
+    )
+    annotation_file: list[str] | None = option(
+        None, "Spans of named entities and noun phrases, from training/annotate.py, for the schemes of those names."
+    )
     tokenizer_name: str | None = option(None, "Cased tokenizer: a folder, a Hub id or a vocab.txt.")
     train_tokenizer: bool = option(False, "Trains a cased WordPiece vocabulary on the training text.")
     vocab_size: int | None = option(None, "Pieces of the vocabulary that train_tokenizer makes.")
@@ -81,6 +87,7 @@ class DataArguments:
         share = self.validation_split_percentage
         _require(0 <= share <= 50, f"validation_split_percentage={share}: must be from 0 to 50")
         _at_least(self, 3, "max_seq_length")  # [CLS], a token, [SEP]
+        _require(0 <= self.short_seq_prob <= 1, f"short_seq_prob={self.short_seq_prob}: must be from 0 to 1")
         _at_least(self, 1, "vocab_size")
         _require(
             not (self.train_file and self.dataset_name),
@@ -137,11 +144,31 @@ class MaskingArguments:
         _in_unit_interval(self, "mask_ratio", "p")
         _at_least(self, 1, "max_span_length", "num_static_masks")
 
-    def check(self, objectives: Sequence[str], max_seq_length: int) -> None:
-        """Raises ValueError for an unknown scheme, and where masking, objectives and row length do not go together."""
+    @property
+    def annotation(self) -> str | None:
+        """The spans that an example has to bring. Raises ValueError for an unknown scheme."""
         from modeling_spanbert import MASKING_SCHEMES
 
-        _ = MASKING_SCHEMES[self.masking_scheme]
+        return MASKING_SCHEMES[self.masking_scheme].annotation
+
+    def check(self, objectives: Sequence[str], data: DataArguments) -> None:
+        """Raises ValueError for an unknown scheme, and where masking, objectives and data do not go together."""
+        annotation, max_seq_length = self.annotation, data.max_seq_length
+        _require(
+            annotation is None or data.annotation_file is not None,
+            f"masking_scheme={self.masking_scheme} masks annotated spans, but annotation_file is missing: make one "
+            "with python -m training.annotate",
+        )
+        _require(
+            annotation is not None or data.annotation_file is None,
+            f"annotation_file={data.annotation_file} with masking_scheme={self.masking_scheme}, which reads none: "
+            "leave it out, or use named_entities or noun_phrases",
+        )
+        _require(
+            "nsp" in objectives or not data.short_seq_prob,
+            f"short_seq_prob={data.short_seq_prob} with objectives={list(objectives)}: only two-sequence blocks "
+            "(objective nsp) are shortened; set it to 0",
+        )
         shares = [self.p * (1 - self.p) ** nth for nth in range(self.max_span_length)]
         mean = sum(length * share for length, share in enumerate(shares, 1)) / sum(shares)
         _require(

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 
@@ -23,15 +24,29 @@ ENCODING_ERRORS = ("strict", "replace")
 DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, pa.ArrowInvalid)  # what a truncated shard raises
 
 # What BERT's text cleaning drops (control characters, U+FFFD, half surrogate pairs) and what it takes for a blank.
-CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd\ud800-\udfff]")
+# A carriage return is dropped too where it is half of a line's end.
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufffd\ud800-\udfff]|\r(?=\n)")
 LINE_SEPARATOR = re.compile("[\u2028\u2029]")
 
 
 class Document(NamedTuple):
-    """One document; `line_breaks`: each line is a sentence or more, as in a .txt corpus (BERT's format)."""
+    """One document; `line_breaks`: each line is a sentence or more, as in a .txt corpus (BERT's format).
+
+    `id` is that of its row (a column "id"), else a hash of `raw`: the text as the file has it, which annotations count
+    their characters in; `text` is what cleaning leaves of it.
+    """
 
     text: str
     line_breaks: bool
+    raw: str = ""
+    id: str = ""
+
+    def cleaned(self, offsets: np.ndarray) -> np.ndarray:
+        """Places in `text` of places in `raw`."""
+        if len(self.raw) == len(self.text):
+            return offsets
+        dropped = [match.start() for match in CONTROL.finditer(self.raw)]
+        return offsets - np.searchsorted(dropped, offsets)
 
 
 class Corpus:
@@ -109,22 +124,23 @@ class Corpus:
     def documents(self) -> Iterator[Document]:
         """The documents with text, cleaned as BERT does, in the order of the files."""
         self._forget()
-        for document in self._all_documents():
-            text = CONTROL.sub("", document.text)
+        for raw, line_breaks, id in self._all_documents():
+            text = CONTROL.sub("", raw)
             text = LINE_SEPARATOR.sub(" ", text)
             if text and not text.isspace() and self._is_ours(text):
-                yield Document(text, document.line_breaks)
+                yield Document(text, line_breaks, raw, id or _hash(raw).hex())
 
     def _is_ours(self, text: str) -> bool:
         if self.part is None:
             return True
-        place = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2**64
+        place = int.from_bytes(_hash(text), "big") / 2**64
         return (place < self.validation_split_percentage / 100) == (self.part == "validation")
 
-    def _all_documents(self) -> Iterator[Document]:
+    def _all_documents(self) -> Iterator[tuple[str, bool, str | None]]:
+        """Text as it is, `line_breaks`, and the id if there is one."""
         if self.dataset is not None:
             for number, row in enumerate(self.dataset, 1):
-                yield Document(self._column(row, f"row {number} of {self.name}"), line_breaks=False)
+                yield self._column(row, f"row {number} of {self.name}"), False, _id(row)
         for path in self.files:
             num_documents, num_blank_lines = 0, self.num_blank_lines
             try:
@@ -148,7 +164,7 @@ class Corpus:
                         raise ValueError(f"{what}; give a file with text in it")
                     self.warnings.append(what)
 
-    def _file_documents(self, path: Path) -> Iterator[Document]:
+    def _file_documents(self, path: Path) -> Iterator[tuple[str, bool, str | None]]:
         ending = _ending(path)
         if not ending.startswith(".txt") and self.document_per_file:
             raise ValueError(f"document_per_file is for .txt files; each row of {path} is a document already")
@@ -161,21 +177,21 @@ class Corpus:
                 except json.JSONDecodeError as error:
                     what = f"{error.msg} at character {error.pos + 1}"
                     raise ValueError(f"{path}:{number} is not JSON ({what}); expected one object a line") from None
-                yield Document(self._column(row, f"{path}:{number}").replace("\r\n", "\n"), line_breaks=False)
+                yield self._column(row, f"{path}:{number}"), False, _id(row)
         elif self.document_per_file:
             text = "\n".join(line for _, line in self._lines(path, keep_blank=True))
             if text and not text.isspace():
-                yield Document(text, line_breaks=False)
+                yield text, False, None
         else:
             lines: list[str] = []
             for _, line in self._lines(path, keep_blank=True):
                 if line:
                     lines.append(line)
                 elif lines:
-                    yield Document("\n".join(lines), line_breaks=True)
+                    yield "\n".join(lines), True, None
                     lines = []
             if lines:
-                yield Document("\n".join(lines), line_breaks=True)
+                yield "\n".join(lines), True, None
 
     def _lines(self, path: Path, keep_blank: bool = False) -> Iterator[tuple[int, str]]:
         r"""(number, line) of a file; lines end at \n or \r\n, never at U+2028 or the like; a blank line is ''."""
@@ -206,7 +222,7 @@ class Corpus:
             return line[3:]
         return line
 
-    def _parquet_documents(self, path: Path) -> Iterator[Document]:
+    def _parquet_documents(self, path: Path) -> Iterator[tuple[str, bool, str | None]]:
         import pyarrow.parquet
 
         with path.open("rb") as opened, pyarrow.parquet.ParquetFile(opened) as file:
@@ -214,11 +230,11 @@ class Corpus:
             if self.text_column not in columns:
                 self._column(dict.fromkeys(columns), str(path))
             number = 0
-            for batch in file.iter_batches(batch_size=1000, columns=[self.text_column]):
+            needed = [name for name in (self.text_column, "id") if name in columns]
+            for batch in file.iter_batches(batch_size=1000, columns=needed):
                 for row in batch.to_pylist():
                     number += 1
-                    text = self._column(row, f"row {number} of {path}")
-                    yield Document(text.replace("\r\n", "\n"), line_breaks=False)
+                    yield self._column(row, f"row {number} of {path}"), False, _id(row)
 
     def _column(self, row, where: str) -> str:
         if not isinstance(row, dict):
@@ -230,6 +246,15 @@ class Corpus:
         if not isinstance(text, str):
             raise ValueError(f"{where}: column {self.text_column!r} holds {_json_type(text)}, expected a string")
         return text
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
+
+
+def _id(row: dict) -> str | None:
+    id = row.get("id")
+    return str(id) if isinstance(id, str | int) and not isinstance(id, bool) else None
 
 
 def resolve_files(names: list[str]) -> list[Path]:

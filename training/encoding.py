@@ -5,6 +5,7 @@ word is encoded once (by the tokenizer itself) and looked up ever after, about t
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
@@ -18,6 +19,16 @@ MAX_CHARACTERS = 2_000  # of a sentence; a longer one is cut at white space, so 
 MAX_WORDS = 500_000  # that are remembered: about 100 MB
 
 
+class Encoded(NamedTuple):
+    """Documents as token ids, sentence by sentence."""
+
+    input_ids: np.ndarray  # int32, (N,)
+    sentence_lengths: np.ndarray  # int32, in tokens
+    document_lengths: np.ndarray  # int32, in sentences
+    num_short: int  # documents that are left out
+    spans: np.ndarray  # int32, (S, 2): first and last tokens of annotated spans, by their first
+
+
 class Encoder:
     """Encodes documents with `tokenizer`, without specials, truncation and padding; "[MASK]" in a text is text."""
 
@@ -29,24 +40,37 @@ class Encoder:
         self.backend.encode_special_tokens = True
         self.words: dict[str, bytes] | None = {} if _is_word_by_word(self.backend) else None
 
-    def encode(self, documents: list[Document], min_tokens: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Of the documents with at least `min_tokens` tokens: token ids (int32), the lengths of sentences in tokens
-        (int32) and of documents in sentences (int32); and how many documents are shorter."""
-        sentences, num_sentences = [], []
-        for text, line_breaks in documents:
+    def encode(self, documents: list[Document], min_tokens: int, spans: list[np.ndarray] | None = None) -> Encoded:
+        """The documents with at least `min_tokens` tokens; `spans`: first characters and ends (K, 2) in each one."""
+        sentences, num_sentences, sentence_starts = [], [], []
+        for text, line_breaks, *_ in documents:
             before = len(sentences)
             for start, end in split_sentences(text, line_breaks):
-                # Pieces that mark the start of a word by its blank (byte-level BPE) need the blank before it.
-                sentences += [" " * (a > 0) + text[a:b] for a, b in _bounded(text, start, end)]
+                for a, b in _bounded(text, start, end):
+                    # Pieces that mark the start of a word by its blank (byte-level BPE) need the blank before it.
+                    sentences.append(" " * (a > 0) + text[a:b])
+                    sentence_starts.append(a - (a > 0))
             num_sentences.append(len(sentences) - before)
-        ids, lengths = self._from_sentences(sentences) if self.words is None else self._from_words(sentences)
+        characters = None
+        if spans is not None:
+            ids, lengths, characters = self._from_sentences_with_characters(sentences)
+            characters += np.repeat(np.array(sentence_starts, np.int64), lengths)[:, None]
+        else:
+            ids, lengths = self._from_sentences(sentences) if self.words is None else self._from_words(sentences)
 
         document = np.repeat(np.arange(len(documents)), num_sentences)  # of each sentence
         kept = np.bincount(document, weights=lengths, minlength=len(documents)) >= min_tokens  # (documents,)
-        ids = ids[np.repeat(kept[document], lengths)]
+        kept_tokens = np.repeat(kept[document], lengths)
         used = kept[document] & (lengths > 0)
         document_lengths = np.bincount(document[used], minlength=len(documents))[kept]
-        return ids, lengths[used], document_lengths.astype(np.int32), int((~kept).sum())
+        token_spans = np.zeros((0, 2), np.int32)
+        if spans is not None:
+            token_spans = spans_in_tokens(
+                np.repeat(document, lengths)[kept_tokens], characters[kept_tokens], [*zip(spans, kept, strict=True)]
+            )
+        return Encoded(
+            ids[kept_tokens], lengths[used], document_lengths.astype(np.int32), int((~kept).sum()), token_spans
+        )
 
     def _from_sentences(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
         ids, lengths = [], []
@@ -55,6 +79,16 @@ class Encoder:
                 lengths.append(len(encoding))
                 ids += encoding.ids
         return np.array(ids, np.int32), np.array(lengths, np.int32)
+
+    def _from_sentences_with_characters(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `_from_sentences`, and the first character and the end (N, 2) of each token in its sentence."""
+        ids, lengths, characters = [], [], []
+        for first in range(0, len(sentences), 4096):
+            for encoding in self.backend.encode_batch(sentences[first : first + 4096], add_special_tokens=False):
+                lengths.append(len(encoding))
+                ids += encoding.ids
+                characters += encoding.offsets
+        return np.array(ids, np.int32), np.array(lengths, np.int32), np.array(characters, np.int64).reshape(-1, 2)
 
     def _from_words(self, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
         words, num_words = [], []
@@ -73,6 +107,24 @@ class Encoder:
         ends = np.cumsum([0, *map(len, pieces)]) // ids.itemsize  # (words + 1,)
         word_ends = np.cumsum([0, *num_words])  # (sentences + 1,)
         return ids, np.diff(ends[word_ends]).astype(np.int32)
+
+
+def spans_in_tokens(document: np.ndarray, characters: np.ndarray, spans: list[tuple[np.ndarray, bool]]) -> np.ndarray:
+    """First and last tokens (S, 2) of the spans of the documents that are kept; a span without a token is left out.
+
+    `document` (N,) and `characters` (N, 2), first and end, of each token; `spans`: (K, 2) likewise of each document,
+    and whether it is kept.
+    """
+    nth = np.repeat(np.arange(len(spans)), [len(of_document) * is_kept for of_document, is_kept in spans])
+    wanted = [of_document for of_document, is_kept in spans if is_kept]
+    wanted = np.concatenate(wanted) if wanted else np.zeros((0, 2), np.int64)
+    stride = 1 + max(characters.max(initial=0), wanted.max(initial=0))  # more than any place in a document
+    starts, ends = (characters + stride * document[:, None]).T
+    span_starts, span_ends = (wanted + stride * nth[:, None]).T
+    first = np.searchsorted(ends, span_starts, side="right")
+    last = np.searchsorted(starts, span_ends, side="left") - 1
+    found = np.stack([first, last], axis=-1)[first <= last].astype(np.int32)
+    return found[np.lexsort((found[:, 1], found[:, 0]))]
 
 
 def _is_word_by_word(backend: Tokenizer) -> bool:

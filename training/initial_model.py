@@ -49,11 +49,6 @@ def initial_model(
             f"max_seq_length={max_seq_length}, but the model has max_position_embeddings="
             f"{model.config.max_position_embeddings}: lower max_seq_length"
         )
-    if "nsp" in model.config.objectives:
-        raise ValueError(
-            f"objectives={model.config.objectives} has nsp, which needs blocks of two sequences, but the text is "
-            "prepared as single sequences: set objectives to mlm sbo, or mlm"
-        )
     # On a CPU the products of eager attention beat torch's fused one, in bf16 by more than twice.
     model.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
     return model, notes

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from training.arguments import PRETRAINING, DataArguments, one_line_errors, parse_recipe
@@ -24,22 +25,39 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    data: DataArguments, tokenizer: PreTrainedTokenizerBase | None = None
+    data: DataArguments,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    objectives: Sequence[str] = (),
+    annotation: str | None = None,
 ) -> tuple[PreTrainedTokenizerBase, Blocks, Blocks | None]:
     """The tokenizer, the blocks of the training text, and those of the held-out text (None where there is none).
 
     The tokenizer is the one given, or that of `tokenizer_of`. Held out are `data.validation_file`, or
-    `data.validation_split_percentage` of the documents.
+    `data.validation_split_percentage` of the documents. Blocks have two sequences where `objectives` has "nsp", and
+    the spans that `annotation` names (`MaskingArguments.annotation`).
     """
+    from training.annotations import Annotations
     from training.blocks import prepare_blocks
 
     tokenizer = tokenizer_of(data) if tokenizer is None else tokenizer
-    training, held_out = _reading(data)
-    common = {"tokenizer": tokenizer, "max_seq_length": data.max_seq_length, "cache_dir": data.cache_dir}
-    train = prepare_blocks(data.train_file, **common, **training)
+
+    def blocks_of(files: list[str] | None, **reading) -> Blocks:
+        return prepare_blocks(
+            files,
+            tokenizer,
+            data.max_seq_length,
+            two_sequences="nsp" in objectives,
+            short_seq_prob=data.short_seq_prob,
+            annotations=Annotations(data.annotation_file, annotation) if annotation else None,
+            cache_dir=data.cache_dir,
+            **reading,
+        )
+
+    training, held_out = _split(data)
+    train = blocks_of(data.train_file, **training)
     validation = None
     if held_out is not None:
-        validation = prepare_blocks(data.validation_file or data.train_file, **common, **held_out)
+        validation = blocks_of(data.validation_file or data.train_file, **held_out)
     return tokenizer, train, validation
 
 
@@ -48,29 +66,30 @@ def tokenizer_of(data: DataArguments) -> PreTrainedTokenizerBase:
     from training.vocabulary import load_tokenizer
 
     if data.train_tokenizer:
-        return _trained_tokenizer(data, _reading(data)[0])
+        return _trained_tokenizer(data, _split(data)[0])
     if data.tokenizer_name is None:
         raise ValueError("no tokenizer given; use --tokenizer_name, or --train_tokenizer with --vocab_size")
     return load_tokenizer(data.tokenizer_name)
 
 
-def _reading(data: DataArguments) -> tuple[dict, dict | None]:
+def reading(data: DataArguments) -> dict:
+    """Keywords of `Corpus` for all of the text."""
+    return _format(data) | {"dataset_name": data.dataset_name, "dataset_config_name": data.dataset_config_name}
+
+
+def _format(data: DataArguments) -> dict:
+    names = ("text_column", "document_per_file", "encoding_errors", "skip_bad_shards")
+    return {name: getattr(data, name) for name in names}
+
+
+def _split(data: DataArguments) -> tuple[dict, dict | None]:
     """Keywords of `Corpus` for the training text, and for the held-out text, if there is one."""
-    reading = {
-        "text_column": data.text_column,
-        "document_per_file": data.document_per_file,
-        "encoding_errors": data.encoding_errors,
-        "skip_bad_shards": data.skip_bad_shards,
-    }
-    source = {"dataset_name": data.dataset_name, "dataset_config_name": data.dataset_config_name}
-    split = {"validation_split_percentage": data.validation_split_percentage}
-    training, held_out = {**reading, **source}, None
     if data.validation_file:
-        held_out = reading
-    elif data.validation_split_percentage:
-        held_out = {**training, **split, "part": "validation"}
-        training |= {**split, "part": "train"}
-    return training, held_out
+        return reading(data), _format(data)
+    if data.validation_split_percentage:
+        split = reading(data) | {"validation_split_percentage": data.validation_split_percentage}
+        return split | {"part": "train"}, split | {"part": "validation"}
+    return reading(data), None
 
 
 def _trained_tokenizer(data: DataArguments, training: dict) -> PreTrainedTokenizerBase:
@@ -95,12 +114,16 @@ def _trained_tokenizer(data: DataArguments, training: dict) -> PreTrainedTokeniz
 def describe(name: str, blocks: Blocks) -> str:
     """What was read, made and skipped, in a few lines."""
     report = blocks.report
-    skipped = {"too short": report["skipped_documents"]["too_short"], "damaged files": len(report["skipped_shards"])}
+    skipped = {
+        "documents, too short": report["skipped_documents"]["too_short"],
+        "damaged files": len(report["skipped_shards"]),
+        "tokens, cut from the ends of two-sequence blocks": report.get("num_truncated_tokens", 0),
+    }
     lines = [
         f"{name}: {report['num_documents']:,} documents, {report['num_tokens']:,} tokens, "
         f"{report['num_blocks']:,} sequences in {report['num_rows']:,} rows of {blocks.max_seq_length}, "
         f"{report['padding_share']:.1%} padding",
-        *(f"{name}: skipped {count:,} ({reason})" for reason, count in skipped.items() if count),
+        *(f"{name}: skipped {count:,} {what}" for what, count in skipped.items() if count),
         *(f"{name}: warning: {warning}" for warning in report["warnings"]),
     ]
     return "\n".join(lines)
@@ -111,8 +134,10 @@ def main(argv: list[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     if "--output_dir" not in argv:
         argv += ["--output_dir", "unused"]  # a recipe's other fields are read, so that any recipe may be given
-    data, *_ = parse_recipe(PRETRAINING, argv, __doc__)
-    tokenizer, train, validation = prepare(data)
+    data, model, masking, *_ = parse_recipe(PRETRAINING, argv, __doc__)
+    objectives = model.objectives or ["mlm"]
+    masking.check(objectives, data)
+    tokenizer, train, validation = prepare(data, None, objectives, masking.annotation)
     print(f"tokenizer: {len(tokenizer):,} pieces")
     print(describe("train", train))
     if validation is not None:

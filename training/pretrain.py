@@ -69,11 +69,11 @@ def main(argv: list[str] | None = None) -> int:
             tokenizer = tokenizer_of(data)
         model, notes = initial_model(architecture, tokenizer, data.max_seq_length, run.seed, accelerator.device)
         config = model.config
-        masking.check(config.objectives, data.max_seq_length)
+        masking.check(config.objectives, data)
         if run.gradient_checkpointing:
             model.activation_checkpointing_enable()
         with accelerator.main_process_first():
-            _, blocks, validation_blocks = prepare(data, tokenizer)
+            _, blocks, validation_blocks = prepare(data, tokenizer, config.objectives, masking.annotation)
         collator = make_collator(tokenizer, masking, config, blocks, run.seed)
         batches = KeyedBatches(blocks, collator, optimization, accelerator.process_index, accelerator.num_processes)
         held_out = validation_blocks and HeldOut(

@@ -34,12 +34,15 @@ def filled_spans(model_dir: str, tokenizer: PreTrainedTokenizerBase, batch: dict
             continue
         start = places[0]
         end = start + int(lengths[start])  # exclusive
-        sequence = (batch["sequence_ids"][row] == batch["sequence_ids"][row, start]).nonzero().flatten()
-        first, last = int(sequence[0]), int(sequence[-1])
+        of_sequence = batch["attention_mask"][row] == 1
+        if "sequence_ids" in batch:  # packed
+            of_sequence = batch["sequence_ids"][row] == batch["sequence_ids"][row, start]
+        first, last = of_sequence.nonzero().flatten()[[0, -1]].tolist()
         hidden = input_ids[row].clone()
         hidden[start:end] = tokenizer.mask_token_id
         with torch.inference_mode():
-            logits = model(hidden[None, first : last + 1]).logits[0]  # (T, V)
+            types = batch["token_type_ids"][row, None, first : last + 1]
+            logits = model(hidden[None, first : last + 1], token_type_ids=types).logits[0]  # (T, V)
         guess = logits[start - first : end - first].argmax(-1)
         before, span, after = (
             tokenizer.decode(ids)
