@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,8 @@ def test_the_commands_of_the_readme_are_ones_that_exist(line):
         parse_recipe(PRETRAINING, [str(ROOT / words[3]), *words[4:]])
     elif words[0] == "spanbert":
         parser().parse_args(words[1:])
+    elif words[:2] == ["python", "-m"]:
+        assert find_spec(words[2]), words[2]
     elif words[0] == "make":
         assert f"\n{words[1]}: " in MAKEFILE
     else:

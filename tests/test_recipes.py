@@ -54,7 +54,7 @@ def test_the_ablations_are_the_rows_of_tables_6_and_7():
 
 
 @pytest.mark.parametrize("size", ["base", "large"])
-def test_the_baselines_are_those_of_section_4_2(size):
+def test_the_baselines_are_those_of_section_4_3(size):
     spanbert = read_recipe(PRETRAIN / f"spanbert_{size}_cased.yaml")
     our_bert = spanbert | {"masking_scheme": "subwords", "objectives": ["mlm", "nsp"]}
     assert read_recipe(PRETRAIN / f"bert_{size}_2seq_nsp.yaml") == our_bert

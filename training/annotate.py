@@ -1,6 +1,6 @@
 """Finds the named entities and noun phrases of a text with spaCy, for the masking of the paper's Section 6.1.
 
-    pip install -e ".[annotate]"    # spaCy and its small English model
+    pip install -e ".[annotate]" && python -m spacy download en_core_web_sm
     python -m training.annotate --train_file wiki.jsonl.gz --output_file wiki-spans.jsonl.gz
     accelerate launch training/pretrain.py training/recipes/pretrain/ablations/named_entities.yaml \
         --train_file wiki.jsonl.gz --annotation_file wiki-spans.jsonl.gz …
