@@ -9,7 +9,14 @@ from . import modeling_spanbert
 from .configuration_spanbert import AUTO_CLASSES, SIZES, SpanBertConfig
 from .data_collator import DataCollatorForSpanMasking
 from .masking import MASKING_SCHEMES
-from .modeling_spanbert import SpanBertForMaskedLM, SpanBertForPreTraining, SpanBertModel
+from .modeling_spanbert import (
+    SpanBertForMaskedLM,
+    SpanBertForPreTraining,
+    SpanBertForQuestionAnswering,
+    SpanBertForSequenceClassification,
+    SpanBertForTokenClassification,
+    SpanBertModel,
+)
 
 
 transformers.AutoConfig.register(SpanBertConfig.model_type, SpanBertConfig, exist_ok=True)
@@ -25,5 +32,8 @@ __all__ = [
     "SpanBertConfig",
     "SpanBertForMaskedLM",
     "SpanBertForPreTraining",
+    "SpanBertForQuestionAnswering",
+    "SpanBertForSequenceClassification",
+    "SpanBertForTokenClassification",
     "SpanBertModel",
 ]

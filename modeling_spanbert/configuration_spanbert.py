@@ -46,6 +46,9 @@ AUTO_CLASSES = {
     "AutoModel": "SpanBertModel",
     "AutoModelForPreTraining": "SpanBertForPreTraining",
     "AutoModelForMaskedLM": "SpanBertForMaskedLM",
+    "AutoModelForQuestionAnswering": "SpanBertForQuestionAnswering",
+    "AutoModelForSequenceClassification": "SpanBertForSequenceClassification",
+    "AutoModelForTokenClassification": "SpanBertForTokenClassification",
 }
 
 
@@ -80,6 +83,7 @@ class SpanBertConfig(PreTrainedConfig):
     hidden_act: str = "gelu"
     hidden_dropout_prob: float | int = 0.1
     attention_probs_dropout_prob: float | int = 0.1
+    classifier_dropout: float | int | None = None  # None: hidden_dropout_prob
     max_position_embeddings: int = 512
     type_vocab_size: int = 2
     initializer_range: float = 0.02
@@ -127,8 +131,8 @@ class SpanBertConfig(PreTrainedConfig):
             )
 
     def validate_probabilities(self):
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-            if not 0 <= getattr(self, name) <= 1:
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected a probability, 0 to 1")
 
     def validate_scales(self):

@@ -28,6 +28,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .configuration_spanbert import AUTO_CLASSES
+
 
 TEMPLATE = Path(__file__).parent.parent / "model_cards" / "template.md"
 logger = logging.getLogger(__name__)
@@ -214,7 +216,7 @@ def verify(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
         RuntimeError: a tensor is missing, left over or different, outputs differ, or `auto_map` names absent code.
     """
     auto_map = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("auto_map", {})
-    for auto_class in ("AutoConfig", "AutoModel", "AutoModelForPreTraining", "AutoModelForMaskedLM"):
+    for auto_class in ("AutoConfig", *AUTO_CLASSES):
         module = auto_map.get(auto_class, "nothing").split(".")[0]
         if not (folder / f"{module}.py").is_file():
             raise RuntimeError(f"{folder}: auto_map says {auto_map.get(auto_class)!r} for {auto_class}: no such file")

@@ -30,13 +30,19 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.masking_utils import create_bidirectional_mask, packed_sequence_mask_function
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutputWithPooling, MaskedLMOutput
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPooling,
+    MaskedLMOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+)
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_spanbert import SpanBertConfig
+from .configuration_spanbert import AUTO_CLASSES, SpanBertConfig
 
 
 # The bound of the original's `--clamp-attention`: scores of the large model pass fp16's range, and inf - inf is NaN.
@@ -387,6 +393,37 @@ def packed_attention(config: SpanBertConfig, hidden_states: torch.Tensor, sequen
     return visible, {}
 
 
+def check_labels(labels: torch.Tensor, highest: int) -> None:
+    """Raises ValueError for labels that are neither 0 to `highest` nor -100, which is not predicted."""
+    if torch.compiler.is_compiling():
+        return
+    labels = labels[labels != -100]
+    if not len(labels):
+        return
+    low, high = (bound.item() for bound in labels.aminmax())
+    if not (low >= 0 and high <= highest):  # so that NaN is refused too
+        wrong = high if low >= 0 else low
+        raise ValueError(f"label {wrong}: expected 0 to {highest}, or -100 where nothing is predicted")
+
+
+def per_item(total: torch.Tensor, num_items_in_batch: torch.Tensor | int) -> torch.Tensor:
+    """`total` / `num_items_in_batch`; without any item `total`, which is 0 then, and not NaN."""
+    if torch.is_tensor(num_items_in_batch):
+        return total / num_items_in_batch.clamp(min=1)
+    return total / max(num_items_in_batch, 1)
+
+
+def cross_entropy(logits, labels, num_items_in_batch: torch.Tensor | int | None = None) -> torch.Tensor:
+    """The sum of CE of `logits` (…, C) at `labels` (…) that are not -100, in fp32, divided by one count.
+
+    The count is `num_items_in_batch`, of the whole update over micro-batches and processes, or else that of `labels`.
+    """
+    if num_items_in_batch is None:
+        num_items_in_batch = (labels != -100).sum()
+    loss = F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten().long(), reduction="sum")
+    return per_item(loss, num_items_in_batch)
+
+
 class SpanBertHeadModel(SpanBertPreTrainedModel):
     """What the two classes with a vocabulary head share: tied decoders, and biases that follow the vocabulary."""
 
@@ -407,20 +444,6 @@ class SpanBertHeadModel(SpanBertPreTrainedModel):
                     head.decoder = self._get_resized_lm_head(head.decoder, size)
                 head.decoder.out_features = size
         return embeddings
-
-    def _check_labels(self, labels: torch.Tensor):
-        """Raises ValueError for labels outside of the vocabulary that are not -100."""
-        if torch.compiler.is_compiling():
-            return
-        labels = labels[labels != -100]
-        if not len(labels):
-            return
-        low, high = (int(bound) for bound in labels.aminmax())
-        if low < 0 or high >= self.config.vocab_size:
-            raise ValueError(
-                f"label {low if low < 0 else high}: expected 0 to {self.config.vocab_size - 1}, or -100 where "
-                "nothing is predicted"
-            )
 
 
 @dataclass
@@ -530,9 +553,9 @@ class SpanBertForPreTraining(SpanBertHeadModel):
         if "nsp" in objectives:
             parts["seq_relationship_logits"] = self.cls.seq_relationship(encoded.pooler_output)  # (B, 2)
             if next_sentence_label is not None:
-                count = len(next_sentence_label) if num_sequences_in_batch is None else num_sequences_in_batch
-                logits = parts["seq_relationship_logits"].float()
-                parts["nsp_loss"] = F.cross_entropy(logits, next_sentence_label, reduction="sum") / count
+                parts["nsp_loss"] = cross_entropy(
+                    parts["seq_relationship_logits"], next_sentence_label, num_sequences_in_batch
+                )
         losses = [parts[name] for name in ("mlm_loss", "sbo_loss", "nsp_loss") if name in parts]
         return SpanBertForPreTrainingOutput(
             loss=sum(losses[1:], start=losses[0]) if losses else None,
@@ -553,19 +576,18 @@ class SpanBertForPreTraining(SpanBertHeadModel):
         """Losses over the N masked tokens only, nothing of size B T V is built; and their logits in eval mode."""
         places = (labels != -100).flatten().nonzero().flatten()  # (N,) in the B T tokens of the batch
         targets = labels.flatten()[places]  # (N,)
-        self._check_labels(targets)
+        check_labels(targets, self.config.vocab_size - 1)
         if num_items_in_batch is None:
-            num_items_in_batch = max(len(targets), 1)
+            num_items_in_batch = len(targets)
         logits = self.cls.predictions(hidden_states.flatten(0, 1).index_select(0, places))  # (N, V)
-        parts = {"mlm_loss": F.cross_entropy(logits.float(), targets, reduction="sum") / num_items_in_batch}
+        parts = {"mlm_loss": cross_entropy(logits, targets, num_items_in_batch)}
         if not self.training:
             parts["prediction_logits"] = logits
         if boundaries is not None:
             # All N rows, also those without a target: the head's parameters are in every graph, as DDP needs.
             boundary_logits, position = self._boundary_logits(hidden_states, boundaries, places)  # (N, V), (N,)
             sbo_targets = targets.masked_fill(position < 0, -100)
-            loss = F.cross_entropy(boundary_logits.float(), sbo_targets, reduction="sum")
-            parts["sbo_loss"] = loss / num_items_in_batch
+            parts["sbo_loss"] = cross_entropy(boundary_logits, sbo_targets, num_items_in_batch)
             if not self.training:
                 parts["boundary_logits"] = boundary_logits[position >= 0]
         return parts
@@ -630,18 +652,214 @@ class SpanBertForMaskedLM(SpanBertHeadModel):
         logits = self.cls.predictions(encoded.last_hidden_state)  # (B, T, V)
         loss = None
         if labels is not None:
-            self._check_labels(labels)
-            if num_items_in_batch is None:
-                num_items_in_batch = (labels != -100).sum().clamp(min=1)
-            loss = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="sum")
-            loss = loss / num_items_in_batch
+            check_labels(labels, self.config.vocab_size - 1)
+            loss = cross_entropy(logits, labels, num_items_in_batch)
         return MaskedLMOutput(
             loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
         )
 
 
-SpanBertModel.register_for_auto_class("AutoModel")
-SpanBertForPreTraining.register_for_auto_class("AutoModelForPreTraining")
-SpanBertForMaskedLM.register_for_auto_class("AutoModelForMaskedLM")
+class SpanBertTaskModel(SpanBertPreTrainedModel):
+    """What the heads of tasks share: the encoder, and what of a pre-training checkpoint they do without.
 
-__all__ = ["SpanBertForMaskedLM", "SpanBertForPreTraining", "SpanBertModel", "SpanBertPreTrainedModel"]
+    All losses are sums divided by one count: `num_items_in_batch` where it is given (labels of the whole update that
+    are not -100, as the Trainer of transformers counts them), so that accumulation and data parallelism equal one big
+    batch; else the count of this batch. transformers' BERT divides by the latter in either case.
+    """
+
+    _keys_to_ignore_on_load_unexpected = [
+        *SpanBertPreTrainedModel._keys_to_ignore_on_load_unexpected,
+        r"^cls\.",
+        r"bert\.pooler",
+    ]
+
+    def __init__(self, config: SpanBertConfig, add_pooling_layer: bool = False):
+        super().__init__(config)
+        self.bert = SpanBertModel(config, add_pooling_layer=add_pooling_layer)
+
+
+class SpanBertClassifier(SpanBertTaskModel):
+    """Dropout and one linear layer to `num_labels` scores; its key names are BERT's."""
+
+    def __init__(self, config: SpanBertConfig, add_pooling_layer: bool = False):
+        super().__init__(config, add_pooling_layer)
+        dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+
+class SpanBertForQuestionAnswering(SpanBertTaskModel):
+    """SpanBERT with scores of each token as the start and as the end of the answer (Section 4.1; Devlin et al., 2019).
+
+    The head has two outputs whatever `num_labels` says, by which BERT's class sizes it (and fails unless it is 2).
+    """
+
+    def __init__(self, config: SpanBertConfig):
+        super().__init__(config)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        start_positions: torch.Tensor | None = None,
+        end_positions: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs,
+    ) -> QuestionAnsweringModelOutput:
+        """`start_positions`, `end_positions` (B,): the first and the last token of the answer.
+
+        The loss is (CE of starts + CE of ends) / 2, each a mean over the positions inside of the sequence, or a sum
+        divided by `num_items_in_batch` (answers of the update). Positions outside, as of answers that were cut off,
+        count nothing; so do negative ones, which BERT's class takes for 0, that is [CLS].
+
+        Raises `ValueError` when only one of the two positions is given.
+        """
+        if (start_positions is None) != (end_positions is None):
+            raise ValueError("expected both of start_positions and end_positions, or none")
+        encoded = self.bert(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        start_logits, end_logits = self.qa_outputs(encoded.last_hidden_state).unbind(-1)  # (B, T) each
+        loss = None
+        if start_positions is not None:
+            losses = []
+            for logits, positions in ((start_logits, start_positions), (end_logits, end_positions)):
+                outside = (positions < 0) | (positions >= logits.shape[1])
+                losses.append(cross_entropy(logits, positions.masked_fill(outside, -100), num_items_in_batch))
+            loss = (losses[0] + losses[1]) / 2
+        return QuestionAnsweringModelOutput(
+            loss=loss,
+            start_logits=start_logits.contiguous(),
+            end_logits=end_logits.contiguous(),
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+        )
+
+
+class SpanBertForSequenceClassification(SpanBertClassifier):
+    """SpanBERT with a classifier, or a regression, on the pooled [CLS] (Section 4.1; appendix B on GLUE).
+
+    `config.problem_type` says which loss; where it is None the first labels decide, as in transformers: "regression"
+    with one label, "single_label_classification" with integers, "multi_label_classification" with floats.
+    """
+
+    def __init__(self, config: SpanBertConfig):
+        super().__init__(config, add_pooling_layer=True)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutput:
+        """`labels` (B,): class ids; (B, `num_labels`): 0 to 1 for each of several labels, or values of a regression.
+
+        -100 stands for a label that is not known, also in the last two. Raises `ValueError` for labels that are no
+        class, outside of 0 to 1, or of another shape.
+        """
+        encoded = self.bert(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        logits = self.classifier(self.dropout(encoded.pooler_output))  # (B, num_labels)
+        return SequenceClassifierOutput(
+            loss=None if labels is None else self._loss(logits, labels, num_items_in_batch),
+            logits=logits,
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+        )
+
+    def _loss(self, logits, labels, num_items_in_batch) -> torch.Tensor:
+        config = self.config
+        if config.problem_type is None:  # kept, since the text-classification pipeline asks for it
+            integers = labels.dtype in (torch.long, torch.int)
+            several = "single_label_classification" if integers else "multi_label_classification"
+            config.problem_type = "regression" if config.num_labels == 1 else several
+        per_label = config.problem_type != "single_label_classification"
+        if labels.numel() != (logits.numel() if per_label else len(logits)):
+            expected = tuple(logits.shape) if per_label else (len(logits),)
+            raise ValueError(
+                f"labels of shape {tuple(labels.shape)}: expected {expected} for problem_type={config.problem_type}"
+            )
+        if not per_label:
+            check_labels(labels, config.num_labels - 1)
+            return cross_entropy(logits, labels, num_items_in_batch)
+
+        labels = labels.view(logits.shape)
+        if config.problem_type == "regression":
+            losses = F.mse_loss(logits.float(), labels.float(), reduction="none")
+        else:
+            check_labels(labels, 1)
+            losses = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="none")
+        known = labels != -100
+        return per_item((losses * known).sum(), known.sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+class SpanBertForTokenClassification(SpanBertClassifier):
+    """SpanBERT with a classifier on each token, for named entities and the like (Devlin et al., 2019)."""
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs,
+    ) -> TokenClassifierOutput:
+        """`labels` (B, T): class ids, -100 where nothing is predicted. Raises `ValueError` for others."""
+        encoded = self.bert(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        logits = self.classifier(self.dropout(encoded.last_hidden_state))  # (B, T, num_labels)
+        loss = None
+        if labels is not None:
+            check_labels(labels, self.config.num_labels - 1)
+            loss = cross_entropy(logits, labels, num_items_in_batch)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
+        )
+
+
+for auto_class, name in AUTO_CLASSES.items():
+    globals()[name].register_for_auto_class(auto_class)
+
+__all__ = [
+    "SpanBertForMaskedLM",
+    "SpanBertForPreTraining",
+    "SpanBertForQuestionAnswering",
+    "SpanBertForSequenceClassification",
+    "SpanBertForTokenClassification",
+    "SpanBertModel",
+    "SpanBertPreTrainedModel",
+]
