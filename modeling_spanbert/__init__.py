@@ -17,10 +17,12 @@ from .modeling_spanbert import (
     SpanBertForTokenClassification,
     SpanBertModel,
 )
+from .tokenization_spanbert import SpanBertTokenizer
 
 
 transformers.AutoConfig.register(SpanBertConfig.model_type, SpanBertConfig, exist_ok=True)
 SpanBertConfig.register_for_auto_class("AutoConfig")
+transformers.AutoTokenizer.register(SpanBertConfig, SpanBertTokenizer, exist_ok=True)
 for auto_class, name in AUTO_CLASSES.items():
     model_class = getattr(modeling_spanbert, name)
     getattr(transformers, auto_class).register(SpanBertConfig, model_class, exist_ok=True)
