@@ -616,7 +616,7 @@ class SpanBertForMaskedLM(SpanBertHeadModel):
         *SpanBertPreTrainedModel._keys_to_ignore_on_load_unexpected,
         r"cls\.span_boundary",
         r"cls\.seq_relationship",
-        r"bert\.pooler",
+        r"^(bert\.)?pooler\.",
     ]
 
     def __init__(self, config: SpanBertConfig):
@@ -670,7 +670,7 @@ class SpanBertTaskModel(SpanBertPreTrainedModel):
     _keys_to_ignore_on_load_unexpected = [
         *SpanBertPreTrainedModel._keys_to_ignore_on_load_unexpected,
         r"^cls\.",
-        r"bert\.pooler",
+        r"^(bert\.)?pooler\.",
     ]
 
     def __init__(self, config: SpanBertConfig, add_pooling_layer: bool = False):
