@@ -5,9 +5,11 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import sys
 from pathlib import Path
 
+from accelerate.state import AcceleratorState
 from helpers import WORDS, tiny_config, tiny_tokenizer
 
 from training import finish, pretrain
@@ -77,6 +79,44 @@ class TinyRun:
         assert process.exitcode is not None, "the run hangs"
         return process.exitcode
 
+    def start_processes(self, output_dir: str, arrange=lambda rank: None, **changes) -> list[multiprocessing.Process]:
+        """Starts a run of two forked processes that meet over gloo; in each, `arrange(rank)` is called first.
+
+        No launcher watches them: one that ends does not end the other. What one says on stderr is `said(…, rank)`.
+        """
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+
+        def child(rank: int):
+            sys.stdout = open(os.devnull, "w")
+            sys.stderr = open(self.folder / f"{output_dir}.{rank}.stderr", "w", buffering=1)
+            meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2, "RANK": rank, "LOCAL_RANK": rank}
+            os.environ |= {name: str(value) for name, value in meet.items()} | {"ACCELERATE_USE_CPU": "true"}
+            AcceleratorState._reset_state(reset_partial_state=True)  # what a run in the parent left
+            arrange(rank)
+            sys.exit(pretrain.main(self.argv(output_dir, **changes)))
+
+        context = multiprocessing.get_context("fork")
+        processes = [context.Process(target=child, args=(rank,)) for rank in range(2)]
+        for process in processes:
+            process.start()
+        return processes
+
+    def run_in_processes(self, output_dir: str, arrange=lambda rank: None, **changes) -> list[int]:
+        """The exit codes of `start_processes`."""
+        processes = self.start_processes(output_dir, arrange, **changes)
+        for process in processes:
+            process.join(60)
+        codes = [process.exitcode for process in processes]
+        for process in processes:
+            process.kill()
+        assert None not in codes, f"a process hangs: {codes}"
+        return codes
+
+    def said(self, output_dir: str, rank: int) -> str:
+        return (self.folder / f"{output_dir}.{rank}.stderr").read_text()
+
     def losses(self, output_dir: str) -> list[tuple]:
         """What each line of metrics.jsonl says, but for times."""
         lines = (self.folder / output_dir / "metrics.jsonl").read_text().splitlines()
@@ -88,13 +128,13 @@ class TinyRun:
         return (self.folder / output_dir / "export" / "model.safetensors").read_bytes()
 
 
-def kill_at(owner, name: str, calls: int):
-    """Makes the `calls`-th call of `owner.name` a kill -9 of the process; to be called in a child."""
+def kill_at(owner, name: str, calls: int, by: signal.Signals = signal.SIGKILL):
+    """Makes the process send itself a signal at the `calls`-th call of `owner.name`; to be called in a child."""
     original, count = getattr(owner, name), iter(range(1, 1_000_000))
 
     def counted(*args, **kwargs):
         if next(count) == calls:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), by)
         return original(*args, **kwargs)
 
     setattr(owner, name, counted)

@@ -37,6 +37,8 @@ def test_a_run_writes_what_the_design_names(tiny_run):
     assert "accuracy" in (folder / "report.html").read_text()
     record = json.loads((folder / "run.json").read_text())
     assert record["seed"] == 42 and record["data"]["fingerprint"] and record["versions"]["torch"]
+    assert sum(record["span_lengths"]["counts"]) > 100 and record["span_lengths"]["num_rows"] == 12 * 16
+    assert record["command"].startswith("accelerate launch training/pretrain.py --config_name")
     assert record["arguments"]["learning_rate"] == 0.003 and record["arguments"]["mask_ratio"] == 0.15
 
     lines = tiny_run.losses("unbroken")

@@ -84,6 +84,35 @@ def test_a_finished_run_is_told_whole(tmp_path):
     ]  # fmt: skip
 
 
+def heights(svg: ElementTree.Element) -> list[float]:
+    return [float(bar.get("height")) for bar in svg.findall("rect")]
+
+
+def test_the_lengths_of_masked_spans_stand_beside_those_that_are_drawn(tmp_path):
+    lengths = {"unit": "words", "num_rows": 1200, "counts": [500, 300, 0, 100, *[0] * 7, 60, 40], "drawn": [0.5, 0.5]}
+    page = page_of(write_run(tmp_path, [logged(1)], span_lengths=lengths))
+    text = text_of(page)
+    assert "the 1,000 spans, runs of masked words, in the first 1,200 rows" in text
+    assert "drawn (theory): mean 1.50 words in the masks: mean 2.74 words" in text
+    (chart,) = [svg for svg in svgs(page) if svg.find("title").text == "Lengths of masked spans"]
+    bars = heights(chart)
+    assert bars[0] == bars[1] == bars[2] == pytest.approx(BOTTOM - TOP)  # 50 %, the highest: drawn, drawn, counted
+    assert bars[3:] == pytest.approx([share / 50 * (BOTTOM - TOP) for share in (30, 0, 10, *[0] * 6, 10)], abs=0.1)
+    assert [t.text for t in chart.findall("text")].count("11+") == 1
+
+
+@pytest.mark.parametrize("unit", ["words", "tokens"])
+def test_lengths_of_a_scheme_that_draws_none_stand_alone(tmp_path, unit):
+    lengths = {"unit": unit, "num_rows": 10, "counts": [30, 10], "drawn": None}
+    text = text_of(page_of(write_run(tmp_path, [logged(1)], span_lengths=lengths)))
+    assert f"in the masks: mean 1.25 {unit}" in text and "theory" not in text
+
+
+@pytest.mark.parametrize("lengths", [None, {"unit": "words", "num_rows": 5, "counts": [], "drawn": [1.0]}])
+def test_a_run_without_masked_spans_has_a_report(tmp_path, lengths):
+    assert "masked spans" not in text_of(page_of(write_run(tmp_path, [logged(1)], span_lengths=lengths)))
+
+
 def test_the_page_needs_nothing_but_itself_and_its_elements_nest(tmp_path):
     page = page_of(write_run(tmp_path, [logged(1), logged(2)], RESULTS | {"step": 2, "num_passes": 0.1}))
     assert not re.search(r"https?:|<script|<link|<img|url\(|@import|\ssrc=|\shref=", page)

@@ -10,16 +10,19 @@ here imports torch or transformers, so that `--help` is immediate.
 # ruff: noqa: RUF009 -- `option` makes a dataclass field
 
 import argparse
+import contextlib
 import difflib
 import functools
 import json
 import math
+import os
 import re
 import sys
+import time
 import traceback
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ import yaml
 
 
 RECIPES = Path(__file__).parent / "recipes"
+SILENT_SECONDS = 2  # that a process waits before it ends without a word, because another one tells why
 
 
 def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any:
@@ -282,6 +286,20 @@ class RunArguments:
 PRETRAINING = (DataArguments, ModelArguments, MaskingArguments, OptimizationArguments, RunArguments)
 
 
+@contextlib.contextmanager
+def in_every_process() -> Iterator[None]:
+    """Marks errors inside as raised by every process alike: the first one of each machine tells them, once.
+
+    Also a decorator.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        error.in_every_process = True
+        raise
+
+
+@in_every_process()
 def parse_recipe(argument_types: Sequence[type], argv: Sequence[str] | None = None, description: str = "") -> tuple:
     """An instance of each class in `argument_types`, from the recipe and options in `argv` (default: sys.argv[1:]).
 
@@ -332,7 +350,8 @@ def resolved(*arguments: Any) -> dict[str, Any]:
 def one_line_errors(main: Callable) -> Callable:
     """Wraps `main(argv=None)`: a user's error (ValueError, OSError) is one line on stderr and exit status 2.
 
-    With `--debug` among the arguments the traceback comes first. Other exceptions are bugs of ours and pass.
+    With `--debug` among the arguments the traceback comes first. Other exceptions are bugs of ours and pass. Of
+    several processes, the first of each machine tells what stops them all (see `in_every_process`).
     """
 
     @functools.wraps(main)
@@ -340,6 +359,10 @@ def one_line_errors(main: Callable) -> Callable:
         try:
             return main(argv)
         except (ValueError, OSError) as error:
+            if getattr(error, "in_every_process", False) and os.environ.get("LOCAL_RANK", "0") != "0":
+                # The launcher ends all processes as soon as one has ended: after the one that tells.
+                time.sleep(SILENT_SECONDS)
+                raise SystemExit(2) from None
             if any(word.split("=")[0] == "--debug" for word in (sys.argv[1:] if argv is None else argv)):
                 traceback.print_exc()
             lines = str(error).strip().splitlines() or [type(error).__name__]

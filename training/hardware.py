@@ -61,9 +61,15 @@ def check_launch(accelerator: Accelerator) -> None:
             f"accelerate was launched for {accelerator.distributed_type.value}; expected one process, or data "
             "parallelism (--multi_gpu): weights are not gathered from shards yet"
         )
+    on_cpus = "on CPUs launch with ACCELERATE_USE_CPU=true torchrun --nproc_per_node"
     started = int(os.environ.get("WORLD_SIZE", 1))
     if started != accelerator.num_processes:
         raise ValueError(
-            f"{started} processes were started, but each sees {accelerator.num_processes}: on CPUs launch with "
-            f"ACCELERATE_USE_CPU=true torchrun --nproc_per_node {started}"
+            f"{started} processes were started, but each sees {accelerator.num_processes}: {on_cpus} {started}"
+        )
+    # `accelerate launch` tells one process where to meet others, and its own settings, but no number of them.
+    if "WORLD_SIZE" not in os.environ and {"MASTER_ADDR", "ACCELERATE_DYNAMO_BACKEND"} <= os.environ.keys():
+        raise ValueError(
+            f"accelerate launch was given num_processes > 1, but started one: {on_cpus} N, on GPUs add --multi_gpu "
+            "(if one was meant: unset MASTER_ADDR)"
         )

@@ -24,6 +24,7 @@ from training.checkpoint import (
 )
 from training.disk import DiskFull
 from training.optimization import learning_rate_at
+from training.processes import together
 from training.progress import Progress, write_status
 from training.signals import stop_on_signals
 
@@ -86,18 +87,16 @@ def train(
         state.seconds = monotonic() - began
         bare = accelerator.unwrap_model(model)
         error = None
-        if accelerator.is_main_process:
-            try:
-                with progress.paused():
-                    tensors = model_tensors(bare), optimizer_tensors(bare, optimizer)
-                    checkpoints.save(state.step, *tensors, asdict(state), extra_files)
-                    write_status(run.output_dir, "running", state.step)
-            except (OSError, ValueError) as caught:
-                error = caught
-        error = broadcast_object_list([error])[0]  # or the other processes would wait for ever
-        if error is not None and not isinstance(error, DiskFull):
-            raise error
-        disk_full = error is not None
+        with together(accelerator):
+            if accelerator.is_main_process:
+                try:
+                    with progress.paused():
+                        tensors = model_tensors(bare), optimizer_tensors(bare, optimizer)
+                        checkpoints.save(state.step, *tensors, asdict(state), extra_files)
+                        write_status(run.output_dir, "running", state.step)
+                except DiskFull as full:
+                    error = full
+        disk_full = broadcast_object_list([error is not None])[0]
         if disk_full:
             progress.say(f"warning: {error}; training goes on without this checkpoint")
 

@@ -36,8 +36,10 @@ def main(argv: list[str] | None = None) -> int:
     from training.optimization import decoupled_adamw
     from training.plan import plan
     from training.prepare import describe, prepare, tokenizer_of
+    from training.processes import check_same, release, together
     from training.progress import Progress, flops_per_token, running
     from training.record import checkpoint_files, identity, results_record, run_record, write_json
+    from training.span_lengths import span_lengths_record
 
     accelerator = Accelerator(
         mixed_precision=optimization.mixed_precision,
@@ -46,39 +48,43 @@ def main(argv: list[str] | None = None) -> int:
         # The other processes wait while one tokenizes, exports or pushes.
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=2))],
     )
-    check_launch(accelerator)
-    if accelerator.device.type == "cpu":
-        use_fast_cpu_paths()
-    if run.report_to and not accelerator.log_with:
-        raise ValueError(f"report_to={run.report_to} is not installed; run: pip install {run.report_to}")
-    optimization.gradient_accumulation_steps(accelerator.num_processes)  # refused before the text is read, not after
     transformers.utils.logging.disable_progress_bar()
     is_main = accelerator.is_main_process
     with contextlib.ExitStack() as stack:
         stack.callback(accelerator.end_training)
-        if run.check:
-            if run.output_dir:
+        scratch = None
+        with together(accelerator):
+            check_launch(accelerator)
+            if accelerator.device.type == "cpu":
+                use_fast_cpu_paths()
+            if run.report_to and not accelerator.log_with:
+                raise ValueError(f"report_to={run.report_to} is not installed; run: pip install {run.report_to}")
+            optimization.gradient_accumulation_steps(accelerator.num_processes)  # refused before the text is read
+            if run.check and run.output_dir:
                 check_output_dir(run.output_dir, run.resume_from_checkpoint)
-            scratch = stack.enter_context(scratch_cache(data.cache_dir)) if is_main else None
+            if run.check and is_main:
+                scratch = stack.enter_context(scratch_cache(data.cache_dir))
+            elif is_main:
+                stack.enter_context(claim_output_dir(run.output_dir, run.resume_from_checkpoint))
+        if run.check:
             data.cache_dir = broadcast_object_list([scratch])[0]
-        elif is_main:
-            stack.enter_context(claim_output_dir(run.output_dir, run.resume_from_checkpoint))
 
-        # The model before the text, whose preparation may take hours: what is wrong with it shows at once.
-        with accelerator.main_process_first():
+        # The others read what the main process prepares. The model comes before the text, whose preparation may take
+        # hours: what is wrong with it shows at once.
+        with together(accelerator, main_first=True):
             tokenizer = tokenizer_of(data)
-        model, notes = initial_model(architecture, tokenizer, data.max_seq_length, run.seed, accelerator.device)
-        config = model.config
-        masking.check(config.objectives, data)
-        if run.gradient_checkpointing:
-            model.activation_checkpointing_enable()
-        with accelerator.main_process_first():
+            model, notes = initial_model(architecture, tokenizer, data.max_seq_length, run.seed, accelerator.device)
+            config = model.config
+            masking.check(config.objectives, data)
+            if run.gradient_checkpointing:
+                model.activation_checkpointing_enable()
             _, blocks, validation_blocks = prepare(data, tokenizer, config.objectives, masking.annotation)
-        collator = make_collator(tokenizer, masking, config, blocks, run.seed)
-        batches = KeyedBatches(blocks, collator, optimization, accelerator.process_index, accelerator.num_processes)
-        held_out = validation_blocks and HeldOut(
-            accelerator, validation_blocks, collator, run.per_device_eval_batch_size
-        )
+            collator = make_collator(tokenizer, masking, config, blocks, run.seed)
+            process = accelerator.process_index, accelerator.num_processes
+            batches = KeyedBatches(blocks, collator, optimization, *process)
+            held_out = validation_blocks and HeldOut(
+                accelerator, validation_blocks, collator, run.per_device_eval_batch_size
+            )
         if is_main:
             print(
                 describe("train", blocks),
@@ -90,35 +96,41 @@ def main(argv: list[str] | None = None) -> int:
 
         # No scheduler is prepared: the learning rate is a function of the step.
         model, optimizer = accelerator.prepare(model, decoupled_adamw(model, optimization))
+        stack.callback(release, model)
         if run.check:
             accelerator.print(plan(accelerator, model, optimizer, batches, masking.mask_ratio, optimization, run))
             return 0
-        state, notes = resume(accelerator, model, optimizer, run, identity(run, optimization, masking, blocks, config))
-        record = run_record(argv, arguments, accelerator, blocks)
-        if is_main:
-            write_json(record, Path(run.output_dir, "run.json"))
-        if run.report_to:
-            accelerator.init_trackers("pretrain")
-        progress = Progress(
-            run.output_dir,
-            optimization.last_step,
-            state.step,
-            flops_per_token(config, data.max_seq_length, masking.mask_ratio),
-            is_main,
-            accelerator.log if run.report_to else None,
-        )
-        for note in notes:
-            progress.say(note)
-        if is_main:
-            stack.enter_context(running(run.output_dir, state))
+        same = identity(run, optimization, masking, blocks, config)
+        with together(accelerator):
+            state, notes = resume(accelerator, model, optimizer, run, same)
+        check_same(accelerator, {"step": state.step, **same})
+        with together(accelerator):
+            record = run_record(argv, arguments, accelerator, blocks)
+            if is_main:
+                record["span_lengths"] = span_lengths_record(batches, tokenizer, masking, optimization)
+                write_json(record, Path(run.output_dir, "run.json"))
+            if run.report_to:
+                accelerator.init_trackers("pretrain")
+            progress = Progress(
+                run.output_dir,
+                optimization.last_step,
+                state.step,
+                flops_per_token(config, data.max_seq_length, masking.mask_ratio),
+                is_main,
+                accelerator.log if run.report_to else None,
+            )
+            for note in notes:
+                progress.say(note)
+            if is_main:
+                stack.enter_context(running(run.output_dir, state))
         files = checkpoint_files(config, tokenizer)
         outcome = train(accelerator, model, optimizer, batches, state, optimization, run, progress, held_out, files)
         status = exit_status(outcome)
-        if is_main:
-            model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # exported in fp32, as it is saved
-            results = results_record(state, optimization, blocks)
-            status = finish(outcome, model, tokenizer, record, results, run, held_out)
-        accelerator.wait_for_everyone()
+        with together(accelerator):
+            if is_main:
+                model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # exported in fp32, as it is saved
+                results = results_record(state, optimization, blocks)
+                status = finish(outcome, model, tokenizer, record, results, run, held_out)
         return status
 
 

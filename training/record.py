@@ -1,6 +1,7 @@
 """What a run writes down about itself: run.json at its start, results.json at its end; the card is made of both."""
 
 import json
+import os
 import platform
 import shlex
 from dataclasses import asdict
@@ -60,13 +61,23 @@ def run_record(argv: list[str], arguments: tuple, accelerator: Accelerator, bloc
     counts = {name: blocks.report[name] for name in reported}
     return {
         "model_id": run.hub_model_id or default_model_id(architecture),
-        "command": shlex.join(["accelerate", "launch", "training/pretrain.py", *argv]),
+        "command": shlex.join([*_launcher(accelerator), "training/pretrain.py", *argv]),
         "arguments": resolved(*arguments),
         "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
         "hardware": describe_hardware(accelerator),
         "seed": run.seed,
         "data": {"files": data.train_file or [data.dataset_name], **counts, "fingerprint": blocks.fingerprint},
     }
+
+
+def _launcher(accelerator: Accelerator) -> list[str]:
+    """What starts as many processes again, whatever started these."""
+    if accelerator.num_processes == 1:
+        return ["accelerate", "launch"]
+    machines, on_this_one = (int(os.environ.get(f"{name}_WORLD_SIZE", 1)) for name in ("GROUP", "LOCAL"))
+    on_cpus = ["ACCELERATE_USE_CPU=true"] if accelerator.device.type == "cpu" else []
+    nodes = ["--nnodes", str(machines)] if machines > 1 else []
+    return [*on_cpus, "torchrun", *nodes, "--nproc_per_node", str(on_this_one)]
 
 
 def results_record(state: TrainerState, optimization: OptimizationArguments, blocks: Blocks) -> dict:

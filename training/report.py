@@ -75,6 +75,7 @@ def render(run: dict, lines: list[dict], results: dict | None) -> str:
         scores_step=scores_step,
         scores=score_rows(scores),
         curves=curves(logged, evaluations),
+        lengths=masked_lengths(run),
         spans=span_lengths(scores) if scores else None,
         data=data_facts(run),
         skipped_updates=skipped_updates(logged),
@@ -160,6 +161,34 @@ def course(of_name: Points) -> str:
     if low == high:
         return last
     return f"{last}, lowest {figure(low)} (step {low_step:,}), highest {figure(high)} (step {high_step:,})"
+
+
+def masked_lengths(run: dict) -> dict[str, Any] | None:
+    """Shares of the masked spans by length, beside those that are drawn; None where an older run.json lacks them.
+
+    Bars as SVG, the legend (swatch, name, mean), the unit, the number of rows and of spans, whether any are drawn.
+    """
+    record = run.get("span_lengths")
+    if not record or not sum(record["counts"]):
+        return None
+    counts, drawn, unit = record["counts"], record["drawn"], record["unit"]
+    last = max(len(drawn or []), 10)
+    num_spans = sum(counts)
+    shown = counts[:last] + [0] * (last - len(counts)) + [sum(counts[last:])]
+    bars = {"drawn (theory)": [100 * share for share in drawn] + [None] * (last + 1 - len(drawn))} if drawn else {}
+    bars["in the masks"] = [100 * count / num_spans for count in shown]
+    means = {"in the masks": sum(length * count for length, count in enumerate(counts, 1)) / num_spans}
+    if drawn:
+        means["drawn (theory)"] = sum(length * share for length, share in enumerate(drawn, 1))
+    groups = [str(length) for length in range(1, last + 1)] + [f"{last + 1}+"]
+    return {
+        "svg": svg_bars("Lengths of masked spans", groups, bars, "spans (%)", f"length of the span ({unit})"),
+        "legend": [(swatch(*style), name, f"mean {means[name]:.2f} {unit}") for name, style in styles(bars).items()],
+        "unit": unit,
+        "num_rows": f"{record['num_rows']:,}",
+        "num_spans": f"{num_spans:,}",
+        "drawn": bool(drawn),
+    }
 
 
 def span_lengths(scores: dict) -> dict[str, Any]:
