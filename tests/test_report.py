@@ -167,6 +167,14 @@ def test_results_of_an_earlier_end_do_not_count_when_the_run_went_on(tmp_path):
     assert "steps 1,100 of 1,000 (the run has not finished)" in text and "tokens seen" not in text
 
 
+def test_next_sentence_prediction_is_told_where_it_was_trained(tmp_path):
+    scores = SCORES | {"nsp_loss": 0.312, "nsp_accuracy": 0.876}
+    page = page_of(write_run(tmp_path, [logged(100), {"step": 100, "eval": scores}]))
+    assert "NSP loss (nats) 0.312 - NSP accuracy 87.60% -" in text_of(page)
+    assert "NSP: last 87.6" in text_of(page)
+    assert "NSP" not in text_of(page_of(write_run(tmp_path, [logged(100), {"step": 100, "eval": SCORES}])))
+
+
 def test_a_run_without_held_out_text_or_span_boundaries_has_a_report(tmp_path):
     results = RESULTS | {"num_passes": 0.1, "held_out": None}
     page = page_of(write_run(tmp_path, [logged(1000, sbo_loss=None)], results))

@@ -31,6 +31,7 @@ NOT_MEASURED = "-"
 PARTS = {"MLM": "mlm_loss", "SBO": "sbo_loss", "NSP": "nsp_loss"}
 LOSS, HELD_OUT_LOSS, ACCURACY = "nats a masked token", "nats a predicted token", "accuracy (%)"
 UNIGRAM = "unigram guess"
+ACCURACIES = {"MLM": "accuracy", "SBO": "sbo_accuracy", "NSP": "nsp_accuracy", UNIGRAM: "unigram_accuracy"}
 
 
 def write_report(output_dir: str | os.PathLike) -> Path:
@@ -108,6 +109,8 @@ def score_rows(scores: dict) -> list[tuple[str, str, str]]:
         ("SBO loss (nats)", "{:.3f}".format, "sbo_loss", None),
         ("MLM accuracy", percent, "accuracy", "unigram_accuracy"),
         ("SBO accuracy", percent, "sbo_accuracy", None),
+        ("NSP loss (nats)", "{:.3f}".format, "nsp_loss", None),
+        ("NSP accuracy", percent, "nsp_accuracy", None),
     ]
     return [
         (name, form(scores[ours]), form(scores[guess]) if guess else NOT_MEASURED)
@@ -131,7 +134,7 @@ def curves(logged: list[dict], evaluations: dict[int, dict]) -> list[tuple[str, 
         ("Held-out loss", held_out_losses | {UNIGRAM: points(held_out, "unigram_entropy")}, HELD_OUT_LOSS, False),
         (
             "Held-out accuracy",
-            {"MLM": shares("accuracy"), "SBO": shares("sbo_accuracy"), UNIGRAM: shares("unigram_accuracy")},
+            {name: shares(key) for name, key in ACCURACIES.items()},
             ACCURACY,
             True,
         ),
