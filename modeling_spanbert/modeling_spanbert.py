@@ -717,7 +717,8 @@ class SpanBertForQuestionAnswering(SpanBertTaskModel):
 
         The loss is (CE of starts + CE of ends) / 2, each a mean over the positions inside of the sequence, or a sum
         divided by `num_items_in_batch` (answers of the update). Positions outside, as of answers that were cut off,
-        count nothing; so do negative ones, which BERT's class takes for 0, that is [CLS].
+        count nothing; so do negative ones, which BERT's class takes for 0, that is [CLS]. The Trainer of transformers
+        counts `labels` only, hence averages micro-batches here: exact as long as no position is outside.
 
         Raises `ValueError` when only one of the two positions is given.
         """
