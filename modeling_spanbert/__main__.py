@@ -16,6 +16,16 @@ def push(args: argparse.Namespace) -> int:
     return 0
 
 
+def convert(args: argparse.Namespace) -> int:
+    from .convert_original_checkpoint import convert as convert_original
+
+    lines = convert_original(
+        args.source, args.output_dir, args.vocab_file, args.num_attention_heads, args.layer_norm_eps
+    )
+    print("\n".join(lines))
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     spanbert = argparse.ArgumentParser(prog="spanbert", description=__doc__, allow_abbrev=False)
     commands = spanbert.add_subparsers(metavar="COMMAND", required=True)
@@ -35,6 +45,28 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--private", action="store_true", default=None, help="for a new repository: not public")
     command.add_argument("--revision", help="branch to push to, made when it is not there; default: main")
     command.set_defaults(run=push)
+
+    command = commands.add_parser(
+        "convert",
+        help="turn weights of the original program into a folder for from_pretrained",
+        description="Turns weights of the original SpanBERT (a fairseq checkpoint, model.pt, pytorch_model.bin or\n"
+        "the same keys in .safetensors) into a folder for from_pretrained. Nothing that a pickle names is run.",
+        epilog="example: spanbert convert with_head/model.pt spanbert-large-cased --vocab_file vocab.txt",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("source", metavar="IN", help="file of weights, or a folder with one")
+    command.add_argument("output_dir", metavar="OUT", help="new folder")
+    command.add_argument("--vocab_file", help="vocab.txt or dict.txt; default: a vocab.txt beside IN, if there is one")
+    command.add_argument(
+        "--num_attention_heads",
+        type=int,
+        help="default: of config.json or args beside the weights, else hidden size / 64",
+    )
+    command.add_argument(
+        "--layer_norm_eps", type=float, help="default: of config.json or args beside the weights, else 1e-12"
+    )
+    command.set_defaults(run=convert)
     return spanbert
 
 

@@ -185,10 +185,11 @@ def probe_batch(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     batch = {"input_ids": input_ids, "attention_mask": attention_mask}
     if "span_position" in inspect.signature(model.forward).parameters and "sbo" in model.config.objectives:
         span = (torch.arange(12) >= 3) & (torch.arange(12) <= 5)  # (12,)
+        places = (torch.arange(12) - 3).clamp(max=model.config.max_span_positions - 1)
         for name, values in {
             "left_boundary": span * 2,
             "right_boundary": span * 6,
-            "span_position": torch.where(span, torch.arange(12) - 3, -1),
+            "span_position": torch.where(span, places, -1),
         }.items():
             batch[name] = values.expand(2, 12).contiguous()
     return batch

@@ -7,36 +7,17 @@ import torch
 from helpers import testdata_file
 from safetensors.torch import load_file
 
-from modeling_spanbert import SpanBertConfig, SpanBertForMaskedLM, SpanBertForPreTraining
+from modeling_spanbert import SpanBertForMaskedLM
+from modeling_spanbert.convert_original_checkpoint import model_of
 
 
-RENAMED = {
-    "decoder.bert.": "bert.",
-    "decoder.cls.": "cls.",
-    ".gamma": ".weight",
-    ".beta": ".bias",
-    "pair_target_predictions.position_embeddings": "span_boundary.span_position_embeddings",
-    "pair_target_predictions.mlp_layer_norm.linear": "span_boundary.dense",
-    "pair_target_predictions.mlp_layer_norm.layer_norm": "span_boundary.norm",
-    "pair_target_predictions": "span_boundary",
-}
-
-
-def golden(tag: str, objectives: list[str]):
-    """The original's model under our names, in eval mode, with its inputs and outputs and what it logged."""
+def golden(tag: str):
+    """The original's model, in eval mode, as the converter makes it; its inputs and outputs; what it logged."""
     info = json.loads(testdata_file("original", "models.json").read_text())[tag]
     io = load_file(testdata_file("original", f"{tag}.io.safetensors"))
-    weights = {}
-    for key, tensor in load_file(testdata_file("original", f"{tag}.weights.safetensors")).items():
-        for old, new in RENAMED.items():
-            key = key.replace(old, new)
-        weights[key] = tensor
-    fields = {name: value for name, value in info["config"].items() if name in SpanBertConfig.__annotations__}
-    if "sbo" in objectives:
-        fields["max_span_positions"] = len(weights["cls.span_boundary.span_position_embeddings.weight"])
-    model = SpanBertForPreTraining(SpanBertConfig(**(fields | {"vocab_size": 120}), objectives=objectives)).eval()
-    model.load_state_dict(weights)
-    return model, io, info
+    weights = load_file(testdata_file("original", f"{tag}.weights.safetensors"))
+    told = {name: info["config"][name] for name in ("num_attention_heads", "layer_norm_eps")}
+    return model_of(weights, told), io, info
 
 
 def batch_of(io: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -62,7 +43,10 @@ def batch_of(io: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(params=[("B_nsp_sbo", ["mlm", "nsp", "sbo"]), ("D_bert_1seq", ["mlm"])], ids=lambda p: p[0])
 def original(request):
-    return golden(*request.param)
+    tag, objectives = request.param
+    model, io, info = golden(tag)
+    assert model.config.objectives == objectives
+    return model, io, info
 
 
 def close(ours: torch.Tensor, theirs: torch.Tensor) -> bool:

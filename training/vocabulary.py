@@ -9,17 +9,11 @@ from huggingface_hub import snapshot_download
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
+from modeling_spanbert.vocabulary import SPECIALS, bert_tokenizer, read_vocab
+
 
 MAX_ALPHABET = 1000  # the most frequent characters; a word with another one is [UNK]
 logger = logging.getLogger(__name__)
-
-SPECIALS = {  # BERT's
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
 
 
 def load_tokenizer(tokenizer_name: str) -> PreTrainedTokenizerBase:
@@ -43,11 +37,7 @@ def load_tokenizer(tokenizer_name: str) -> PreTrainedTokenizerBase:
     else:
         if path.is_dir():
             logger.warning("%s has no tokenizer_config.json; its vocab.txt is taken as cased", tokenizer_name)
-        ids = {piece: id for id, piece in enumerate(pieces)}
-        missing = [special for special in SPECIALS.values() if special not in ids]
-        if missing:
-            raise ValueError(f"{vocab} has no line {', '.join(missing)}; add what is missing to the vocabulary")
-        tokenizer = BertTokenizer(vocab=ids, do_lower_case=False, model_max_length=512)
+        tokenizer = bert_tokenizer(vocab, pieces)
     check_tokenizer(tokenizer, tokenizer_name)
     return tokenizer
 
@@ -71,31 +61,8 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str = "the tokeniz
             raise ValueError(f"{name} has no {role} ({usual}), which pre-training needs; {cure}")
 
 
-def read_vocab(path: Path) -> list[str]:
-    """The pieces of a vocab.txt, one a line. Raises ValueError that names the lines that are empty or repeated."""
-    try:
-        pieces = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text, expected one piece of the vocabulary a line") from None
-    pieces = [piece.removesuffix("\r") for piece in pieces]
-    if pieces and pieces[-1] == "":
-        pieces.pop()
-    empty = [number for number, piece in enumerate(pieces, 1) if not piece.strip()]
-    if empty:
-        raise ValueError(f"{path} has empty lines: {_some(empty)}; a line is a piece, its id the line's number - 1")
-    if len(set(pieces)) < len(pieces):
-        repeated = {piece for piece, count in Counter(pieces).items() if count > 1}
-        lines = [f"{number} {piece!r}" for number, piece in enumerate(pieces, 1) if piece in repeated]
-        raise ValueError(f"{path} has duplicate lines: {_some(lines)}; every piece may occur once")
-    return pieces
-
-
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _some(items: list) -> str:
-    return ", ".join(map(str, items[:6])) + (f" and {len(items) - 6} more" if len(items) > 6 else "")
 
 
 def train_tokenizer(texts: Callable[[], Iterable[str]], vocab_size: int) -> BertTokenizer:
