@@ -38,4 +38,5 @@ __all__ = [
     "SpanBertForSequenceClassification",
     "SpanBertForTokenClassification",
     "SpanBertModel",
+    "SpanBertTokenizer",
 ]
