@@ -107,7 +107,7 @@ class TinyRun:
         """The exit codes of `start_processes`."""
         processes = self.start_processes(output_dir, arrange, **changes)
         for process in processes:
-            process.join(60)
+            process.join(200)
         codes = [process.exitcode for process in processes]
         for process in processes:
             process.kill()
