@@ -69,6 +69,7 @@ class TinyRun:
         """Runs in a forked child in which `arrange()` was called first; its exit code, -9 where it was killed."""
 
         def child():
+            AcceleratorState._reset_state(reset_partial_state=True)  # of a run in the parent, in another precision
             sys.stdout = sys.stderr = open(os.devnull, "w")
             arrange()
             os._exit(pretrain.main(self.argv(output_dir, **changes)))
