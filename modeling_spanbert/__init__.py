@@ -17,6 +17,7 @@ from .modeling_spanbert import (
     SpanBertForTokenClassification,
     SpanBertModel,
 )
+from .question_answering import QuestionAnswerer
 from .tokenization_spanbert import SpanBertTokenizer
 
 
@@ -31,6 +32,7 @@ __all__ = [
     "MASKING_SCHEMES",
     "SIZES",
     "DataCollatorForSpanMasking",
+    "QuestionAnswerer",
     "SpanBertConfig",
     "SpanBertForMaskedLM",
     "SpanBertForPreTraining",

@@ -68,6 +68,9 @@ class SpanBertConfig(PreTrainedConfig):
         max_span_positions (`int`, *optional*, defaults to 20):
             Number of these embeddings. Tokens further inside a span have no SBO target (0.3 % of pairs, in the
             original code, are longer than 20).
+        null_score_diff_threshold (`float`, *optional*):
+            Of a model for questions that may have no answer (SQuAD 2.0): how much more, in logits, no answer has to
+            score than the best one to be given. Found on development data by fine-tuning; None counts as 0.
 
     Raises `StrictDataclassFieldValidationError` for a field of the wrong type and
     `StrictDataclassClassValidationError` for values that cannot make a model.
@@ -93,6 +96,7 @@ class SpanBertConfig(PreTrainedConfig):
     objectives: list[str] | None = None
     span_position_size: int = 200
     max_span_positions: int = 20
+    null_score_diff_threshold: float | int | None = None
 
     def __post_init__(self, **kwargs):
         if self.objectives is None:
@@ -103,6 +107,11 @@ class SpanBertConfig(PreTrainedConfig):
         self.auto_map = {"AutoConfig": "configuration_spanbert.SpanBertConfig"} | {
             auto_class: f"modeling_spanbert.{name}" for auto_class, name in AUTO_CLASSES.items()
         }
+
+        # The package has registered its pipeline itself. A repository that names its copy would be opened only with
+        # `trust_remote_code`, and `model.save_pretrained` would go on naming it without bringing the file along.
+        if not __name__.startswith("transformers_modules."):
+            getattr(self, "custom_pipelines", {}).pop("span-question-answering", None)
 
     def validate_objectives(self):
         unknown = [objective for objective in self.objectives if objective not in OBJECTIVES]
@@ -139,6 +148,10 @@ class SpanBertConfig(PreTrainedConfig):
         for name in ("layer_norm_eps", "initializer_range"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}={getattr(self, name)}: expected a positive number")
+
+    def validate_threshold(self):
+        if not math.isfinite(self.null_score_diff_threshold or 0):
+            raise ValueError(f"null_score_diff_threshold={self.null_score_diff_threshold}: expected a finite number")
 
     def validate_activation(self):
         if self.hidden_act not in ACT2FN:
