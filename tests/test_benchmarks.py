@@ -45,6 +45,16 @@ def test_data_wait_measures_the_share(load, tmp_path, monkeypatch, capsys):
     assert "| tiny 2x32 | fp32 " in capsys.readouterr().out
 
 
+def test_question_answering_compares_with_a_loop(load, tmp_path, monkeypatch, capsys):
+    question_answering = load("question_answering")
+    monkeypatch.setattr(question_answering, "WORKLOADS", {"short": (10, 20, 0.2), "long": (2, 900, 0.0)})
+    question_answering.main(["--rounds", "2", "--json", str(tmp_path / "results.json")])
+    results = results_of(tmp_path / "results.json")
+    assert [result["windows"] for result in results] == [10, 10, 12, 12]
+    assert all(result["seconds"]["min"] > 0 for result in results)
+    assert "long: 2 questions, 12 windows" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_training_step_compares_with_both_rivals(tmp_path):
     options = ["--shapes", "tiny:2x32", "--dtypes", "fp32", "--rounds", "1", "--markdown"]
