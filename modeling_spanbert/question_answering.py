@@ -307,12 +307,13 @@ class NBest:
     def ranked(self, handle_impossible_answer: bool = False) -> list[tuple[Answer, float]]:
         """The answers with their probabilities, a softmax over this list; and no answer among them, if asked for.
 
-        As in run_squad.py, no answer takes the place of the last where it is not itself behind it.
+        As in run_squad.py, no answer takes the place of the last one where it is not itself behind it; but the best
+        text always stays.
         """
         ranked = self.answers
         if handle_impossible_answer:
             better = sum(answer.logit >= self.null.logit for answer in ranked)
-            ranked = [*ranked[:better], self.null, *ranked[better : max(better, self.n_best_size - 1)]]
+            ranked = [*ranked[:better], self.null, *ranked[better : max(better, self.n_best_size - 1, 1)]]
         weights = [math.exp(answer.logit - ranked[0].logit) for answer in ranked]
         total = sum(weights)
         return [(answer, weight / total) for answer, weight in zip(ranked, weights, strict=True)]
@@ -359,9 +360,8 @@ def best_spans(
     if np.isnan(start_logits).any() or np.isnan(end_logits).any():
         raise ValueError("the logits hold NaN; load the model with dtype=torch.float32, or mend its weights")
     shift = (windows[:, 0] - prefix_lengths)[:, None]  # from a token's place in the window to that in the context
-    starts, ends = (
-        np.argsort(-x, axis=1, kind="stable")[:, :n_best_size] for x in (start_logits, end_logits)
-    )  # (W, n)
+    starts = np.argsort(-start_logits, axis=1, kind="stable")[:, :n_best_size]  # (W, n)
+    ends = np.argsort(-end_logits, axis=1, kind="stable")[:, :n_best_size]  # (W, n)
     start_logit = np.take_along_axis(start_logits, starts, axis=1).astype(np.float64)
     end_logit = np.take_along_axis(end_logits, ends, axis=1).astype(np.float64)
     starts, ends = starts + shift, ends + shift
@@ -401,9 +401,9 @@ def n_best_answers(
 ) -> list[NBest]:
     """The answers to each question, from the spans of all windows of all questions, numbered in their order.
 
-    Of answers of the same text the best counts, and of equal spans the first. The text is cut
-    out of the context at the tokens' own characters, where run_squad.py aligns strings: it differs at tokens that the
-    alignment cannot find (as [UNK], for which the original gives the words around), and keeps white space as it is.
+    Of answers of the same text the best counts, and of equally good ones the first. The text is cut out of the context
+    at its tokens' own characters, where run_squad.py aligns strings. So it differs at tokens that do not align (as
+    [UNK], for which the original gives the words around it), and keeps white space as it is.
 
     `null_logits` (W, 2): those of [CLS] in each window. The null score is that of the window where it is the lowest,
     since an answer in one window is an answer.

@@ -409,6 +409,8 @@ def test_no_answer_is_predicted_above_the_threshold_alone():
         assert sum(result["score"] for result in results) == pytest.approx(1)
         assert to_results(n_best, 1, True, threshold) == results[0]
     assert texts == {0.4: ["", "it", "is"], 0.5: ["it", "", "is"]}
+    alone = NBest(n_best.answers[:1], n_best.null, 1)
+    assert [to_results(alone, 1, True, threshold)["answer"] for threshold in (0.4, 0.5)] == ["", "it"]
     assert [result["answer"] for result in to_results(n_best, 3, False, 0.4)] == ["it", "is"]
 
 
@@ -499,6 +501,30 @@ def test_a_long_context_is_read_in_batches_and_reduced_window_by_window(monkeypa
         len(features[window]["input_ids"]) for window in range(len(features))
     )
     assert_same(found, to_results(predict_answers(model, small_features, batch_size=512)[0], 1, False, 0.0))
+
+
+def test_answers_that_were_learnt_by_heart_come_back():
+    tokenizer = tiny_tokenizer()
+    questions = ["who won the war", "who lost the war", "who played", "in which house"]
+    context = "the old queen of the river, the king, a child and all people of the state in one great city"
+    answers = ["the old queen of the river", "king", "people of the state", None]
+    features = encode_questions(tokenizer, questions, [context] * 4, 64)
+    spans = [answer and locate_answer(context, answer, context.index(answer)) for answer in answers]
+    positions = np.concatenate([each.label_positions(span) for each, span in zip(features, spans, strict=True)])
+    assert [len(each) for each in features] == [1] * 4
+    batch = tokenizer.pad([dict(each[0]) for each in features], return_tensors="pt")
+    labels = {"start_positions": torch.tensor(positions[:, 0]), "end_positions": torch.tensor(positions[:, 1])}
+
+    model = tiny_model(initializer_range=0.1, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = model(**batch, **labels).loss
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.1
+    results = QuestionAnswerer(model, tokenizer)(questions, context, handle_impossible_answer=True)
+    assert [result["answer"] for result in results] == [answer or "" for answer in answers]
 
 
 def test_padding_is_no_longer_than_the_batch_needs(monkeypatch, answerer):
