@@ -13,11 +13,13 @@ from .modeling_spanbert import (
     SpanBertForMaskedLM,
     SpanBertForPreTraining,
     SpanBertForQuestionAnswering,
+    SpanBertForRelationExtraction,
     SpanBertForSequenceClassification,
     SpanBertForTokenClassification,
     SpanBertModel,
 )
 from .question_answering import QuestionAnswerer
+from .relations import RelationExtractor
 from .tokenization_spanbert import SpanBertTokenizer
 
 
@@ -27,16 +29,20 @@ transformers.AutoTokenizer.register(SpanBertConfig, SpanBertTokenizer, exist_ok=
 for auto_class, name in AUTO_CLASSES.items():
     model_class = getattr(modeling_spanbert, name)
     getattr(transformers, auto_class).register(SpanBertConfig, model_class, exist_ok=True)
+# As `auto_map` says where this package is not installed: by `architectures` of a checkpoint, by default the first.
+transformers.AutoModel.register(SpanBertConfig, (SpanBertModel, SpanBertForRelationExtraction), exist_ok=True)
 
 __all__ = [
     "MASKING_SCHEMES",
     "SIZES",
     "DataCollatorForSpanMasking",
     "QuestionAnswerer",
+    "RelationExtractor",
     "SpanBertConfig",
     "SpanBertForMaskedLM",
     "SpanBertForPreTraining",
     "SpanBertForQuestionAnswering",
+    "SpanBertForRelationExtraction",
     "SpanBertForSequenceClassification",
     "SpanBertForTokenClassification",
     "SpanBertModel",

@@ -22,6 +22,15 @@ from transformers.activations import ACT2FN
 
 
 OBJECTIVES = ("mlm", "nsp", "sbo")
+# How a relation's entities are shown in the sentence (`relations.py` says with an example), and what represents them.
+RELATION_INPUTS = (
+    "entity_mask",
+    "entity_marker",
+    "entity_marker_punct",
+    "typed_entity_marker",
+    "typed_entity_marker_punct",
+)
+RELATION_POOLINGS = ("cls", "entity_start")
 
 # Heads = hidden / 64 and intermediate = 4 x hidden, as in BERT; base and large are the paper's.
 SIZES = {
@@ -50,6 +59,18 @@ AUTO_CLASSES = {
     "AutoModelForSequenceClassification": "SpanBertForSequenceClassification",
     "AutoModelForTokenClassification": "SpanBertForTokenClassification",
 }
+# Heads for which transformers has no Auto class, and their module: AutoModel opens their own checkpoints with them.
+AUTO_MODEL_HEADS = {"SpanBertForRelationExtraction": "modeling_spanbert"}
+
+
+def complete_auto_map(architectures: list[str]) -> dict[str, str]:
+    """The code that opens a checkpoint, for every Auto class."""
+    auto_map = {"AutoConfig": "configuration_spanbert.SpanBertConfig"}
+    auto_map |= {auto_class: f"modeling_spanbert.{name}" for auto_class, name in AUTO_CLASSES.items()}
+    for name in architectures:
+        if name in AUTO_MODEL_HEADS:
+            auto_map["AutoModel"] = f"{AUTO_MODEL_HEADS[name]}.{name}"
+    return auto_map
 
 
 @strict
@@ -71,6 +92,16 @@ class SpanBertConfig(PreTrainedConfig):
         null_score_diff_threshold (`float`, *optional*):
             Of a model for questions that may have no answer (SQuAD 2.0): how much more, in logits, no answer has to
             score than the best one to be given. Found on development data by fine-tuning; None counts as 0.
+        relation_input (`str`, *optional*, defaults to `"entity_mask"`):
+            For `SpanBertForRelationExtraction`: how the two entities are shown in the sentence, one of
+            `RELATION_INPUTS`. The default is the paper's (Section 4.1).
+        relation_pooling (`str`, *optional*, defaults to `"cls"`):
+            What is classified: "cls" (the pooled [CLS], as in the paper) or "entity_start" (the vectors at which the
+            two entities start).
+        entity_token_map (`dict[str, str]`, *optional*):
+            The token, or for "typed_entity_marker_punct" the words, that stands for each marker and entity type, as
+            `{"SUBJ=PERSON": "[unused1]", …}`; see `relations.make_entity_token_map`. It belongs to the weights: with
+            another one the types are scrambled.
 
     Raises `StrictDataclassFieldValidationError` for a field of the wrong type and
     `StrictDataclassClassValidationError` for values that cannot make a model.
@@ -97,21 +128,29 @@ class SpanBertConfig(PreTrainedConfig):
     span_position_size: int = 200
     max_span_positions: int = 20
     null_score_diff_threshold: float | int | None = None
+    relation_input: str = "entity_mask"
+    relation_pooling: str = "cls"
+    entity_token_map: dict[str, str] | None = None
 
     def __post_init__(self, **kwargs):
         if self.objectives is None:
             self.objectives = ["mlm", "sbo"]
+        if self.architectures is None:  # AutoModel, which has several classes for this config, looks through them
+            self.architectures = []
         super().__post_init__(**kwargs)
         # Always that of the folder it is saved to: a copy with `repo--` before its names would tie a re-saved
         # checkpoint to the code of another repository.
-        self.auto_map = {"AutoConfig": "configuration_spanbert.SpanBertConfig"} | {
-            auto_class: f"modeling_spanbert.{name}" for auto_class, name in AUTO_CLASSES.items()
-        }
+        self.auto_map = complete_auto_map(self.architectures)
 
         # The package has registered its pipeline itself. A repository that names its copy would be opened only with
         # `trust_remote_code`, and `model.save_pretrained` would go on naming it without bringing the file along.
         if not __name__.startswith("transformers_modules."):
             getattr(self, "custom_pipelines", {}).pop("span-question-answering", None)
+
+    def save_pretrained(self, *args, **kwargs):
+        # Again: by now `architectures` is that of the model, which may be another head than the config came with.
+        self.auto_map = complete_auto_map(self.architectures)
+        super().save_pretrained(*args, **kwargs)
 
     def validate_objectives(self):
         unknown = [objective for objective in self.objectives if objective not in OBJECTIVES]
@@ -119,6 +158,11 @@ class SpanBertConfig(PreTrainedConfig):
             raise ValueError(f"unknown objectives {unknown}; known: {', '.join(OBJECTIVES)}")
         if "mlm" not in self.objectives or len(set(self.objectives)) != len(self.objectives):
             raise ValueError(f"objectives={self.objectives}: expected 'mlm' and, each at most once, 'nsp' and 'sbo'")
+
+    def validate_relations(self):
+        for name, known in (("relation_input", RELATION_INPUTS), ("relation_pooling", RELATION_POOLINGS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
 
     def validate_sizes(self):
         for name in (

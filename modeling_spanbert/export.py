@@ -178,12 +178,15 @@ def flush(folder: Path) -> None:
 
 
 def probe_batch(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Two rows (2, 12), the second padded; with one span (3, 5) a row where the model has a boundary head."""
+    """Two rows (2, 12), the second padded; with a span (3, 5), or entities at 2 and 6, where the model takes such."""
     input_ids = torch.arange(1, 25).view(2, 12) % model.config.vocab_size
     attention_mask = torch.ones_like(input_ids)
     attention_mask[1, 8:] = 0
     batch = {"input_ids": input_ids, "attention_mask": attention_mask}
-    if "span_position" in inspect.signature(model.forward).parameters and "sbo" in model.config.objectives:
+    parameters = inspect.signature(model.forward).parameters
+    if "subject_index" in parameters:
+        batch |= {"subject_index": torch.tensor([2, 2]), "object_index": torch.tensor([6, 6])}
+    if "span_position" in parameters and "sbo" in model.config.objectives:
         span = (torch.arange(12) >= 3) & (torch.arange(12) <= 5)  # (12,)
         places = (torch.arange(12) - 3).clamp(max=model.config.max_span_positions - 1)
         for name, values in {

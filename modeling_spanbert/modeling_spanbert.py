@@ -852,13 +852,96 @@ class SpanBertForTokenClassification(SpanBertClassifier):
         )
 
 
+class SpanBertForRelationExtraction(SpanBertTaskModel):
+    """SpanBERT with a classifier of the relation between two entities of a sentence (Section 4.1).
+
+    `relations.RelationFeaturizer` shows the model where they are; `config.relation_pooling` says what is classified:
+
+        cls             W tanh(W' x_[CLS]), as in the paper; the original's key names are kept (and are BERT's)
+        entity_start    W ReLU(W' [x_subject; x_object]), as in Zhou and Chen (2022, arXiv 2102.01373); the vectors are
+                        those of each entity's mask, or of the first token of its opening marker
+    """
+
+    def __init__(self, config: SpanBertConfig):
+        super().__init__(config, add_pooling_layer=config.relation_pooling == "cls")
+        if config.relation_pooling == "entity_start":
+            self.entity_dense = nn.Linear(2 * config.hidden_size, config.hidden_size)
+        dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        subject_index: torch.Tensor | None = None,
+        object_index: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutput:
+        """`subject_index`, `object_index` (B,): where the entities start, which "cls" does not need; `labels` (B,).
+
+        -100 stands for a label that is not known. Raises `ValueError` for labels that are no class, and for indices
+        that "entity_start" needs and that are not given or outside of the sequence.
+        """
+        encoded = self.bert(
+            input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        if self.config.relation_pooling == "cls":
+            pooled = encoded.pooler_output  # (B, H)
+        else:
+            starts = entity_starts(subject_index, object_index, encoded.last_hidden_state.shape[:2])  # (B, 2)
+            rows = torch.arange(len(starts), device=starts.device)[:, None]
+            pooled = F.relu(self.entity_dense(encoded.last_hidden_state[rows, starts].flatten(1)))  # (B, H)
+        logits = self.classifier(self.dropout(pooled))  # (B, num_labels)
+        loss = None
+        if labels is not None:
+            check_labels(labels, self.config.num_labels - 1)
+            loss = cross_entropy(logits, labels, num_items_in_batch)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
+        )
+
+
+def entity_starts(subject_index, object_index, shape: tuple[int, int]) -> torch.Tensor:
+    """Both indices (B,) as one tensor (B, 2). Raises ValueError unless they are inside of rows of `shape` (B, T)."""
+    if subject_index is None or object_index is None:
+        raise ValueError("relation_pooling='entity_start' needs subject_index and object_index: where entities start")
+    num_rows, num_tokens = shape
+    for index in (subject_index, object_index):
+        if index.shape != (num_rows,):
+            raise ValueError(
+                f"an entity index of shape {tuple(index.shape)}: expected ({num_rows},), one for each row"
+            )
+    starts = torch.stack([subject_index, object_index], dim=1)
+    if not torch.compiler.is_compiling():
+        low, high = (bound.item() for bound in starts.aminmax())
+        if low < 0 or high >= num_tokens:
+            wrong = high if low >= 0 else low
+            raise ValueError(f"an entity starts at token {wrong}: expected 0 to {num_tokens - 1}, inside of the row")
+    return starts
+
+
 for auto_class, name in AUTO_CLASSES.items():
     globals()[name].register_for_auto_class(auto_class)
+SpanBertForRelationExtraction.register_for_auto_class("AutoModel")
 
 __all__ = [
     "SpanBertForMaskedLM",
     "SpanBertForPreTraining",
     "SpanBertForQuestionAnswering",
+    "SpanBertForRelationExtraction",
     "SpanBertForSequenceClassification",
     "SpanBertForTokenClassification",
     "SpanBertModel",

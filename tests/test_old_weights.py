@@ -27,6 +27,7 @@ NEW = {
         *BOUNDARY,
     ],
     "SpanBertForQuestionAnswering": ["qa_outputs"],
+    "SpanBertForRelationExtraction": ["bert.pooler.dense", "classifier"],
     "SpanBertForSequenceClassification": ["bert.pooler.dense", "classifier"],
     "SpanBertForTokenClassification": ["classifier"],
 }
