@@ -56,6 +56,16 @@ def test_question_answering_compares_with_a_loop(load, tmp_path, monkeypatch, ca
 
 
 @pytest.mark.slow
+def test_metrics_are_timed(load, tmp_path, monkeypatch, capsys):
+    metrics = load("metrics")
+    monkeypatch.setattr(metrics, "SIZES", dict.fromkeys(metrics.SIZES, 20))
+    metrics.main(["--rounds", "5", "--json", str(tmp_path / "results.json")])
+    results = results_of(tmp_path / "results.json")
+    assert len(results) == 8 and all(result["seconds"]["min"] > 0 for result in results)
+    assert "squad_v2, through evaluate" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_training_step_compares_with_both_rivals(tmp_path):
     options = ["--shapes", "tiny:2x32", "--dtypes", "fp32", "--rounds", "1", "--markdown"]
     process = run("training_step.py", *options, "--json", str(tmp_path / "results.json"))

@@ -153,9 +153,12 @@ def test_glue(load):
     mrpc.add_batch(predictions=[1, 0], references=[1, 1])
     mrpc.add_batch(predictions=np.array([1]), references=np.array([0]))
     assert mrpc.compute() == {"accuracy": pytest.approx(1 / 3), "f1": 0.5}
+    assert load("glue", "cola").compute(predictions=[0, 1, 1], references=[0, 1, 0]) == {"matthews_correlation": 0.5}
     stsb = load("glue", "stsb").compute(predictions=[1.0, 2.5, 0.1], references=[2.0, 5.0, 0.2])
     assert stsb == {"pearson": pytest.approx(1.0, abs=1e-12), "spearmanr": pytest.approx(1.0)}
     assert math.isnan(load("glue", "stsb").compute(predictions=[1, 1], references=[2.0, 5.0])["pearson"])
+    with pytest.raises(ValueError, match=r"predictions have 0.7; expected label ids 0 to 1"):
+        load("glue", "mrpc").compute(predictions=[0.7, 1.0], references=[1, 1])
     with pytest.raises(ValueError, match="^unknown GLUE task 'default'; known: cola"):
         load("glue")
 

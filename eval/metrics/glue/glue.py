@@ -9,12 +9,12 @@ from eval.metrics.glue import check_task, glue_scores
 class Glue(evaluate.Metric):
     """The metrics of a GLUE task, the configuration; names and 0-1 scale as evaluate's `glue`.
 
-    Scores of STS-B are float64 (evaluate's own rounds them to float32).
+    STS-B is scored in float64 (evaluate's own rounds to float32).
     """
 
     def _info(self):
         check_task(self.config_name)
-        label = datasets.Value("float64" if self.config_name == "stsb" else "int64")
+        label = datasets.Value("float64")  # int64 would cut a probability given for a label to 0
         return evaluate.MetricInfo(
             description=self.__doc__,
             citation="",
