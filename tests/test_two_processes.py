@@ -51,8 +51,18 @@ def two(tiny_run):
 
 def launch(launcher: str, argv: list[str], use_cpu: str = "true") -> subprocess.Popen:
     command = [sys.executable, "-m", *shlex.split(launcher), str(ROOT / "training" / "pretrain.py"), *argv]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": use_cpu}
+    # Without the second, torch 2.13's processes that are restarted may look for those that were killed.
+    environment = {**os.environ, "ACCELERATE_USE_CPU": use_cpu, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def output_of(process: subprocess.Popen) -> str:
+    """What a launch said by its end; one that hangs is ended, and its processes by it."""
+    try:
+        return process.communicate(timeout=200)[0]
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        raise
 
 
 def assert_same(tiny_run, run: str, other: str):
@@ -65,7 +75,7 @@ def assert_same(tiny_run, run: str, other: str):
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_two_processes_equal_one_with_twice_the_accumulation_bit_for_bit(tiny_run, one, launcher):
     process = launch(LAUNCHERS[launcher], tiny_run.argv(launcher, **NO_DROPOUT))
-    output, _ = process.communicate(timeout=300)
+    output = output_of(process)
     assert process.returncode == 0, output
     assert_same(tiny_run, launcher, one)
     command = json.loads((tiny_run.folder / launcher / "run.json").read_text())["command"]
@@ -144,13 +154,13 @@ def test_a_launcher_ends_or_restarts_a_run_of_which_one_process_is_killed(tiny_r
     argv = tiny_run.argv(run, **steps, resume_from_checkpoint="auto")
     process = launch(f"{LAUNCHERS[launcher]} --max_restarts {restarts}", argv)
     checkpoints = tiny_run.folder / run / "checkpoints"
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 300
     while not list(checkpoints.glob("step_*[0-9]")) and time.monotonic() < deadline:
         time.sleep(0.02)
     workers = [p for p in psutil.Process(process.pid).children() if any("pretrain.py" in w for w in p.cmdline())]
     assert len(workers) == 2
     workers[1].kill()
-    output, _ = process.communicate(timeout=60)
+    output = output_of(process)
     assert (process.returncode == 0) == bool(restarts), output
     if restarts:
         assert "resumed step_" in output
@@ -171,27 +181,22 @@ def other_seed(rank):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes, arrange, message",
+    "output_dir, changes, arrange, message",
     [
-        ({"masking_scheme": "geometric"}, None, "unknown masking_scheme 'geometric'"),
-        ({"train_file": "bad.txt"}, None, "bad.txt"),  # found by the main process alone
-        ({"output_dir": "tokenizer"}, None, "but no run; give another folder"),  # so is this one
-        ({"seed": -1}, None, "seed=-1"),
-        ({}, other_seed, "process 1 has seed=43, the main process 42"),
+        ("no_scheme", {"masking_scheme": "geometric"}, None, "unknown masking_scheme 'geometric'"),
+        ("no_text", {"train_file": __file__ + ".missing"}, None, ".missing"),  # found by the main process alone
+        ("tokenizer", {}, None, "but no run; give another folder"),  # so is this one
+        ("no_seed", {"seed": -1}, None, "seed=-1"),
+        ("two_seeds", {}, other_seed, "process 1 has seed=43, the main process 42"),
     ],
-    ids=["scheme", "corpus", "output_dir", "argument", "another seed"],
 )
-def test_what_stops_one_process_stops_both_and_is_told_once(tiny_run, changes, arrange, message, request):
-    (tiny_run.folder / "bad.txt").write_bytes(b"\xff\xfe")
-    paths = {name: str(tiny_run.folder / changes[name]) for name in ("train_file", "output_dir") if name in changes}
-    began = time.monotonic()
-    run = f"refused_{request.node.callspec.id}".replace(" ", "_")
-    codes = tiny_run.run_in_processes(run, arrange or (lambda rank: None), **changes | paths)
-    assert codes == [2, 2]
-    assert time.monotonic() - began < 30
-    errors = [line for rank in range(2) for line in tiny_run.said(run, rank).splitlines() if "error" in line.lower()]
+def test_what_stops_one_process_stops_both_and_is_told_once(tiny_run, output_dir, changes, arrange, message):
+    folder = tiny_run.folder / output_dir
+    before = sorted(folder.iterdir()) if folder.exists() else None
+    assert tiny_run.run_in_processes(output_dir, arrange or (lambda rank: None), **changes) == [2, 2]
+    errors = [line for rank in range(2) for line in tiny_run.said(output_dir, rank).splitlines() if "rror" in line]
     assert len(errors) == 1 and errors[0].startswith("error: ") and message in errors[0]
-    assert not (tiny_run.folder / run).exists()
+    assert (sorted(folder.iterdir()) if folder.exists() else None) == before
 
 
 @pytest.mark.slow
@@ -215,9 +220,9 @@ def test_a_launch_that_starts_fewer_processes_than_asked_for_is_refused(tiny_run
         )
         launcher = f"--config_file {config}"
     process = launch(f"accelerate.commands.launch {launcher}", tiny_run.argv("fewer"), use_cpu="false")
-    output, _ = process.communicate(timeout=100)
+    output = output_of(process)
     errors = [line for line in output.splitlines() if line.startswith("error: ")]
-    assert process.returncode != 0 and len(errors) == 1 and message in errors[0]
+    assert process.returncode != 0 and len(errors) == 1 and message in errors[0], output
     assert "ACCELERATE_USE_CPU=true torchrun --nproc_per_node" in errors[0]
     assert not (tiny_run.folder / "fewer").exists()
 
