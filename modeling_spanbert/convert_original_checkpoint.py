@@ -16,8 +16,8 @@ import argparse
 import json
 import os
 import re
-import shutil
 import sys
+import tempfile
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,9 +111,9 @@ def convert(
 
     Raises:
         ValueError: the file is not of the original program, or names code; a key, a shape, the vocabulary or a
-            configuration does not fit; `output_dir` is not empty. Nothing is written then.
+            configuration does not fit; `output_dir` is not empty; what was written does not read back as the model.
+            Nothing is written then.
         OSError: a file is not there, or cannot be read or written.
-        RuntimeError: what was written does not read back as the model (nothing is left of it).
     """
     output_dir = Path(output_dir).expanduser()
     if output_dir.is_file() or (output_dir.is_dir() and any(output_dir.iterdir())):
@@ -208,10 +208,15 @@ def read_original(file: Path) -> Original:
             num_updates = history[-1].get("num_updates")
             original.num_updates = num_updates if isinstance(num_updates, int) else None
         original.tensors = content["model"]
-        original.not_carried_over = [key for key in content if key not in ("args", "model")]
+        original.not_carried_over = [str(key) for key in content if key not in ("args", "model")]
     for key, tensor in original.tensors.items():
+        if not isinstance(key, str):
+            raise ValueError(f"{file}: the key {key!a} is a {type(key).__name__}, not text; {EXPECTED}")
         if not torch.is_tensor(tensor):
-            raise ValueError(f"{file}: {key!r} is a {type(tensor).__name__}, not a tensor; {EXPECTED}")
+            raise ValueError(f"{file}: {key!a} is a {type(tensor).__name__}, not a tensor; {EXPECTED}")
+        if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta:
+            kind = "nested" if tensor.is_nested else "without numbers" if tensor.is_meta else str(tensor.layout)
+            raise ValueError(f"{file}: {key!a} is {kind}, expected a dense tensor; {EXPECTED}")
     return original
 
 
@@ -303,7 +308,7 @@ def model_of(tensors: dict[str, torch.Tensor], settings: dict) -> SpanBertForPre
     for name, tensor in weights.items():
         if name not in known:
             raise ValueError(
-                f"unknown key {keys[name]}; expected the parameters of SpanBERT and its pre-training heads"
+                f"unknown key {keys[name]!a}; expected the parameters of SpanBERT and its pre-training heads"
             )
         if tensor.shape != known[name].shape:
             found, fitting = tuple(tensor.shape), tuple(known[name].shape)
@@ -408,19 +413,20 @@ def tokenizer_of(
 
 def write(model: SpanBertPreTrainedModel, tokenizer: BertTokenizer | None, output_dir: Path) -> None:
     """Writes model, code and tokenizer; `output_dir` is there only once they have been read back."""
-    partial = Path(f"{output_dir}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f"{output_dir.name}.partial-", dir=output_dir.parent) as scratch:
+        partial = Path(scratch, output_dir.name)
         model.save_pretrained(partial)  # brings the modelling file and its flat siblings along
         if tokenizer is not None:
             tokenizer.save_pretrained(partial)
-        verify(model, partial)
+        try:
+            verify(model, partial)
+        except RuntimeError as error:  # numbers so large that outputs are not, or a bad disk
+            raise ValueError(
+                f"the converted model does not compute or read back ({error}); fetch the file again"
+            ) from None
         flush(partial)
         partial.rename(output_dir)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 if __name__ == "__main__":

@@ -141,16 +141,20 @@ class DataCollatorForSpanMasking:
                     f"example {row} has no {name!r}, which masking_scheme={self.masking_scheme!r} masks: "
                     "give first and last places (K, 2), or an empty list where there is none"
                 )
-            spans = np.asarray(example[name])
+            try:
+                spans = np.asarray(example[name])
+            except ValueError:  # lists of several lengths
+                spans = np.array(0)
             spans = spans.reshape(0, 2).astype(np.intp) if not spans.size else spans
             inside = spans.ndim == 2 and spans.shape[1] == 2 and spans.dtype.kind in "iu"
             inside = inside and spans.min(initial=0) >= 0 and spans.max(initial=0) < len(example["input_ids"])
             if not inside or (spans[:, 0] > spans[:, 1]).any() or not maskable[row, spans].all():
                 raise ValueError(
                     f"{name} of example {row} must be first and last places (K, 2), both inclusive, among its "
-                    f"{len(example['input_ids'])} tokens and not special; got {np.asarray(example[name]).tolist()}"
+                    f"{len(example['input_ids'])} tokens and not special; got "
+                    f"{' '.join(repr(example[name]).split()):.200}"
                 )
-            annotated_spans.append(spans)
+            annotated_spans.append(spans.astype(np.intp))
         return annotated_spans
 
     def _replace(self, input_ids: np.ndarray, masked: np.ndarray, rngs: list[np.random.Generator]) -> np.ndarray:

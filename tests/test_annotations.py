@@ -104,6 +104,8 @@ def test_a_span_that_a_block_cuts_is_left_out_and_all_others_are_there(tmp_path,
         ('{"id": "7", "ents": [[3]]}', r":1 .* \(.*\); expected"),
         ('{"id": "7", "ents": [[1.5, 3, "ORG"]]}', r":1 .* \(a span is not two integers\)"),
         ('{"ents": []}', r":1 is not"),
+        ('{"id": null, "ents": []}', r":1 .* \(an id is text or a whole number\)"),
+        ('{"id": "7", "ents": [[1, 99999999999999999999999, "X"]]}', r":1 is not a document's annotation"),
         (
             '{"id": "7", "ents": [[0, 500, "ORG"]]}',
             r"document 7 has a span that ends at character 500, its text ",
@@ -134,6 +136,26 @@ def test_a_file_that_is_missing_or_truncated_is_refused(tmp_path):
             annotations=Annotations([path], "entity_spans"),
             cache_dir=tmp_path / "cache",
         )
+
+
+def test_an_id_that_stands_for_two_documents_is_refused(tmp_path):
+    corpus = write(tmp_path / "text.jsonl", {"id": 0, "text": TEXT}, {"id": 0, "text": "we won the last game ."})
+    path = write(tmp_path / "spans.jsonl", {"id": 0, "ents": spans_of(TEXT, "football")})
+    annotations = Annotations([path], "entity_spans")
+    with pytest.raises(ValueError, match="two documents of the text have the id '0', by which annotation_file"):
+        prepare_blocks(corpus, tiny_tokenizer(), 48, annotations=annotations, cache_dir=tmp_path / "cache")
+    write(tmp_path / "spans.jsonl", {"id": 0, "ents": []}, {"id": "0", "ents": spans_of(TEXT, "football")})
+    with pytest.raises(ValueError, match=r"spans.jsonl:2 .* \(the id '0' has other spans before\)"):
+        annotations = Annotations([path], "entity_spans")
+        prepare_blocks(corpus, tiny_tokenizer(), 48, annotations=annotations, cache_dir=tmp_path / "cache")
+
+
+def test_held_out_text_may_have_no_annotation(tmp_path):
+    corpus = write(tmp_path / "text.jsonl", {"id": 0, "text": TEXT})
+    path = write(tmp_path / "spans.jsonl", {"id": 1, "ents": []})
+    annotations = Annotations([path], "entity_spans", required=False)
+    blocks = prepare_blocks(corpus, tiny_tokenizer(), 48, annotations=annotations, cache_dir=tmp_path / "cache")
+    assert "1 of 1 documents are not in annotation_file" in blocks.report["warnings"][0]
 
 
 def test_documents_without_annotation_are_counted(tmp_path):

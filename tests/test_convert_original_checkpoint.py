@@ -308,10 +308,10 @@ TIED = "decoder.cls.pair_target_predictions.decoder.weight"
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"decoder.qa_outputs.weight": torch.ones(2)}, "unknown key decoder.qa_outputs.weight"),
+        ({"decoder.qa_outputs.weight": torch.ones(2)}, "unknown key 'decoder.qa_outputs.weight'"),
         (
             {"decoder.bert.encoder.layer.7.output.dense.bias": torch.ones(32)},
-            "unknown key decoder.bert.encoder.layer.7",
+            "unknown key 'decoder.bert.encoder.layer.7",
         ),
         ({"step": 3}, "'step' is a int, not a tensor"),
         ({WORDS: None}, "bert.embeddings.word_embeddings.weight is missing"),
@@ -430,9 +430,26 @@ def test_a_failure_in_between_leaves_nothing(flat_file, tmp_path, monkeypatch):
         raise RuntimeError("reads back otherwise")
 
     monkeypatch.setattr(convert_original_checkpoint, "verify", fail)
-    with pytest.raises(RuntimeError, match="reads back otherwise"):
+    (tmp_path / "out.partial").mkdir()  # someone's own
+    with pytest.raises(ValueError, match=r"does not compute or read back \(reads back otherwise\); fetch"):
         convert(flat_file(), tmp_path / "out", num_attention_heads=4)
-    assert not list(tmp_path.glob("out*"))
+    assert [path.name for path in tmp_path.glob("out*")] == ["out.partial"]
+
+
+@pytest.mark.parametrize(
+    ("key", "tensor", "message"),
+    [
+        (1, torch.ones(2), "the key 1 is a int, not text"),
+        (("a",), torch.ones(2), "the key ('a',) is a tuple, not text"),
+        ("a\ud800", torch.ones(2), r"unknown key 'a\ud800'"),
+        ("coo", torch.eye(2).to_sparse(), "'coo' is torch.sparse_coo, expected a dense tensor"),
+        ("csr", torch.eye(2).to_sparse_csr(), "'csr' is torch.sparse_csr, expected a dense tensor"),
+        ("meta", torch.empty(2, device="meta"), "'meta' is without numbers, expected a dense tensor"),
+        ("nested", torch.nested.nested_tensor([torch.zeros(2)]), "'nested' is nested, expected a dense tensor"),
+    ],
+)
+def test_odd_keys_and_tensors_are_one_line(flat_file, refused, key, tensor, message):
+    refused(flat_file(changes={key: tensor}), message, "--num_attention_heads", "4")
 
 
 def test_the_module_is_the_same_command(tmp_path, monkeypatch, capsys):

@@ -9,7 +9,7 @@ from run_helpers import write_corpus
 
 from training.blocks import prepare_blocks
 from training.packing import Part
-from training.pairs import _truncated, build_pairs
+from training.pairs import _truncated, build_pairs, check_documents
 
 
 def part(documents: list[list[int]]) -> Part:
@@ -95,6 +95,11 @@ def test_a_text_of_one_document_and_rows_too_short_are_refused():
         build_pairs([part([[3, 4, 5]])], 32, 0.0)
     with pytest.raises(ValueError, match="max_seq_length=4 is too small for two sequences; the minimum is 5"):
         build_pairs([part([[3], [4]])], 4, 0.0)
+
+
+def test_a_held_out_part_of_one_document_names_the_field_that_makes_it():
+    with pytest.raises(ValueError, match="but the held-out text has one document: change validation_split_percentage"):
+        check_documents(1, "validation")
 
 
 def test_rows_of_pairs_have_types_labels_and_a_fingerprint_of_their_own(tmp_path):

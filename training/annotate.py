@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from training.arguments import DataArguments, one_line_errors, option, parse_recipe
+from training.arguments import TextArguments, one_line_errors, option, parse_recipe
 
 
 if TYPE_CHECKING:
@@ -97,16 +97,15 @@ def load_pipeline(name: str) -> spacy.Language:
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> None:
-    data, annotation = parse_recipe((DataArguments, AnnotationArguments), argv, __doc__)
+    text, annotation = parse_recipe((TextArguments, AnnotationArguments), argv, __doc__)
     from tqdm import tqdm
 
     from training.corpus import Corpus
-    from training.prepare import reading
 
     path = Path(annotation.output_file)
     if path.exists():
         raise FileExistsError(f"output_file={path} exists; give another name, or move it away")
-    corpus = Corpus(data.train_file, **reading(data))
+    corpus = Corpus(text.train_file, **text.reading())
     nlp = load_pipeline(annotation.spacy_model)
     partial = path.with_name(f"{path.name}.partial")
     num_documents = num_entities = num_phrases = 0

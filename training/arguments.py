@@ -59,14 +59,10 @@ def _in_unit_interval(arguments: Any, *names: str) -> None:
 
 
 @dataclass
-class DataArguments:
-    """Text and vocabulary."""
+class TextArguments:
+    """Text."""
 
     train_file: list[str] | None = option(None, "Text: .txt, .jsonl[.gz], folders of those, or package:NAME/PATH.")
-    validation_file: list[str] | None = option(None, "Held-out text, as train_file; none: a part of train_file.")
-    validation_split_percentage: float = option(
-        5.0, "Documents held out where there is no validation_file, in percent."
-    )
     dataset_name: str | None = option(None, "A datasets name or folder, instead of train_file.")
     dataset_config_name: str | None = option(None, "Configuration of dataset_name.")
     text_column: str = option("text", "Column of the text, in JSON lines and datasets.")
@@ -75,6 +71,38 @@ class DataArguments:
         "strict", "What bytes that are not UTF-8 do: an error, or U+FFFD.", ("strict", "replace")
     )
     skip_bad_shards: bool = option(False, "Leaves out unreadable files, and names them, instead of stopping.")
+
+    def __post_init__(self):
+        _require(
+            not (self.train_file and self.dataset_name),
+            f"train_file={self.train_file} and dataset_name={self.dataset_name!r}: give one of them",
+        )
+        _require(
+            not (self.dataset_config_name and not self.dataset_name),
+            f"dataset_config_name={self.dataset_config_name!r} without dataset_name",
+        )
+
+    def file_format(self) -> dict[str, Any]:
+        """How files are read, as keywords of `training.corpus.Corpus`."""
+        names = ("text_column", "document_per_file", "encoding_errors", "skip_bad_shards")
+        return {name: getattr(self, name) for name in names}
+
+    def reading(self) -> dict[str, Any]:
+        """All keywords of `training.corpus.Corpus` beside the files."""
+        return self.file_format() | {
+            "dataset_name": self.dataset_name,
+            "dataset_config_name": self.dataset_config_name,
+        }
+
+
+@dataclass
+class DataArguments(TextArguments):
+    """Text and vocabulary."""
+
+    validation_file: list[str] | None = option(None, "Held-out text, as train_file; none: a part of train_file.")
+    validation_split_percentage: float = option(
+        5.0, "Documents held out where there is no validation_file, in percent."
+    )
     max_seq_length: int = option(512, "Tokens of a row, [CLS] and [SEP] included.")
     short_seq_prob: float = option(
         0.0, "Share of documents with shorter two-sequence blocks (objective nsp); Google's BERT: 0.1."
@@ -88,19 +116,12 @@ class DataArguments:
     cache_dir: str | None = option(None, "Where prepared text is kept; none: $SPANBERT_CACHE or ~/.cache/spanbert.")
 
     def __post_init__(self):
+        super().__post_init__()
         share = self.validation_split_percentage
         _require(0 <= share <= 50, f"validation_split_percentage={share}: must be from 0 to 50")
         _at_least(self, 3, "max_seq_length")  # [CLS], a token, [SEP]
         _require(0 <= self.short_seq_prob <= 1, f"short_seq_prob={self.short_seq_prob}: must be from 0 to 1")
         _at_least(self, 1, "vocab_size")
-        _require(
-            not (self.train_file and self.dataset_name),
-            f"train_file={self.train_file} and dataset_name={self.dataset_name!r}: give one of them",
-        )
-        _require(
-            not (self.dataset_config_name and not self.dataset_name),
-            f"dataset_config_name={self.dataset_config_name!r} without dataset_name",
-        )
         _require(
             not (self.train_tokenizer and self.tokenizer_name),
             f"train_tokenizer with tokenizer_name={self.tokenizer_name!r}: give one of them "

@@ -75,8 +75,10 @@ class KeyedBatches(Dataset):
 
     def _example(self, sample_number: int) -> dict:
         epoch, i = divmod(sample_number, len(self.blocks))
-        example = dict(self.blocks[int(self._permutation(epoch)[i])])
-        return example | {"sample_number": sample_number, "num_samples": len(self.blocks)}
+        row = int(self._permutation(epoch)[i])
+        if self.collator.num_static_masks is not None:
+            sample_number = epoch * len(self.blocks) + row  # masks come back to a row, wherever a pass has it
+        return dict(self.blocks[row]) | {"sample_number": sample_number, "num_samples": len(self.blocks)}
 
     def from_step(self, first_step: int, last_step: int, num_workers: int) -> Iterator[list[dict[str, torch.Tensor]]]:
         """The batches of the steps from `first_step` up to `last_step`, the same whatever the number of workers."""

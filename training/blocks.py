@@ -259,7 +259,7 @@ def _tokenize(
         if report["num_documents"] == 0:
             raise ValueError(_nothing_left(corpus, report["skipped_documents"]["too_short"]))
         if two_sequences:
-            check_documents(report["num_documents"])  # here already: what is refused leaves no folder
+            check_documents(report["num_documents"], corpus.part)  # here already: what is refused leaves no folder
         writer.finalize()
 
     report["skipped_shards"] = corpus.skipped_shards

@@ -70,12 +70,15 @@ def build_pairs(parts: Iterable[Part], max_seq_length: int, short_seq_prob: floa
     return Pairs(rows, np.array(labels, np.uint8), int(num_truncated))
 
 
-def check_documents(num_documents: int) -> None:
-    """Raises ValueError where there is no other document to draw a random B from."""
+def check_documents(num_documents: int, part: str | None = None) -> None:
+    """Raises ValueError where there is no other document to draw a random B from; `part`: of a split corpus."""
     if num_documents < 2:
+        text, cure = "the text", "separate documents by blank lines, or set objectives without nsp"
+        if part is not None:
+            text = {"train": "the text to train on", "validation": "the held-out text"}[part]
+            cure = "change validation_split_percentage, or give --validation_file"
         raise ValueError(
-            "next sentence prediction draws sentences of other documents, but the text has one document: separate "
-            "documents by blank lines, or set objectives without nsp"
+            f"next sentence prediction draws sentences of other documents, but {text} has one document: {cure}"
         )
 
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from training.arguments import PRETRAINING, DataArguments, one_line_errors, parse_recipe
+from training.arguments import PRETRAINING, DataArguments, ModelArguments, one_line_errors, parse_recipe
 
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ def prepare(
 
     tokenizer = tokenizer_of(data) if tokenizer is None else tokenizer
 
-    def blocks_of(files: list[str] | None, **reading) -> Blocks:
+    def blocks_of(files: list[str] | None, is_held_out: bool = False, **reading) -> Blocks:
         return prepare_blocks(
             files,
             tokenizer,
             data.max_seq_length,
             two_sequences="nsp" in objectives,
             short_seq_prob=data.short_seq_prob,
-            annotations=Annotations(data.annotation_file, annotation) if annotation else None,
+            annotations=Annotations(data.annotation_file, annotation, not is_held_out) if annotation else None,
             cache_dir=data.cache_dir,
             **reading,
         )
@@ -57,7 +57,7 @@ def prepare(
     train = blocks_of(data.train_file, **training)
     validation = None
     if held_out is not None:
-        validation = blocks_of(data.validation_file or data.train_file, **held_out)
+        validation = blocks_of(data.validation_file or data.train_file, is_held_out=True, **held_out)
     return tokenizer, train, validation
 
 
@@ -72,24 +72,29 @@ def tokenizer_of(data: DataArguments) -> PreTrainedTokenizerBase:
     return load_tokenizer(data.tokenizer_name)
 
 
-def reading(data: DataArguments) -> dict:
-    """Keywords of `Corpus` for all of the text."""
-    return _format(data) | {"dataset_name": data.dataset_name, "dataset_config_name": data.dataset_config_name}
-
-
-def _format(data: DataArguments) -> dict:
-    names = ("text_column", "document_per_file", "encoding_errors", "skip_bad_shards")
-    return {name: getattr(data, name) for name in names}
-
-
 def _split(data: DataArguments) -> tuple[dict, dict | None]:
     """Keywords of `Corpus` for the training text, and for the held-out text, if there is one."""
     if data.validation_file:
-        return reading(data), _format(data)
+        return data.reading(), data.file_format()
     if data.validation_split_percentage:
-        split = reading(data) | {"validation_split_percentage": data.validation_split_percentage}
+        split = data.reading() | {"validation_split_percentage": data.validation_split_percentage}
         return split | {"part": "train"}, split | {"part": "validation"}
-    return reading(data), None
+    return data.reading(), None
+
+
+def objectives_of(model: ModelArguments) -> list[str]:
+    """The objectives that a run with these arguments has: its own, else those of its configuration or checkpoint."""
+    if model.objectives:
+        return model.objectives
+    from transformers import PreTrainedConfig
+
+    from modeling_spanbert import SIZES, SpanBertConfig
+
+    name = model.model_name_or_path or model.config_name
+    if name is None or name in SIZES:
+        return SpanBertConfig().objectives
+    fields, _ = PreTrainedConfig.get_config_dict(name)
+    return fields.get("objectives") or SpanBertConfig().objectives
 
 
 def _trained_tokenizer(data: DataArguments, training: dict) -> PreTrainedTokenizerBase:
@@ -135,7 +140,7 @@ def main(argv: list[str] | None = None) -> None:
     if "--output_dir" not in argv:
         argv += ["--output_dir", "unused"]  # a recipe's other fields are read, so that any recipe may be given
     data, model, masking, *_ = parse_recipe(PRETRAINING, argv, __doc__)
-    objectives = model.objectives or ["mlm"]
+    objectives = objectives_of(model)
     masking.check(objectives, data)
     tokenizer, train, validation = prepare(data, None, objectives, masking.annotation)
     print(f"tokenizer: {len(tokenizer):,} pieces")

@@ -57,8 +57,18 @@ def default_model_id(architecture: ModelArguments) -> str:
 def run_record(argv: list[str], arguments: tuple, accelerator: Accelerator, blocks: Blocks) -> dict:
     """The content of run.json; `arguments` are the five of `training/pretrain.py`, in its order."""
     data, architecture, _, _, run = arguments
-    reported = ("num_documents", "num_tokens", "num_rows", "padding_share", "skipped_documents", "skipped_shards")
-    counts = {name: blocks.report[name] for name in reported}
+    reported = (
+        "num_documents",
+        "num_tokens",
+        "num_rows",
+        "padding_share",
+        "skipped_documents",
+        "skipped_shards",
+        "num_cut_sentences",  # of packed sequences
+        "num_truncated_tokens",  # of pairs
+        "warnings",
+    )
+    counts = {name: blocks.report[name] for name in reported if name in blocks.report}
     return {
         "model_id": run.hub_model_id or default_model_id(architecture),
         "command": shlex.join([*_launcher(accelerator), "training/pretrain.py", *argv]),

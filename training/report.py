@@ -231,6 +231,12 @@ def data_facts(run: dict) -> dict[str, str]:
         facts[f"skipped documents, {reason.replace('_', ' ')}"] = f"{count:,}"
     if "skipped_shards" in data:
         facts["skipped damaged files"] = ", ".join(data["skipped_shards"]) or "none"
+    if "num_truncated_tokens" in data:
+        facts["skipped tokens, cut from the ends of two-sequence blocks"] = f"{data['num_truncated_tokens']:,}"
+    if "num_cut_sentences" in data:
+        facts["sentences that go on in another sequence"] = f"{data['num_cut_sentences']:,}"
+    if data.get("warnings"):
+        facts["warnings"] = "; ".join(data["warnings"])
     return facts
 
 
