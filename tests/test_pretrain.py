@@ -147,7 +147,7 @@ def test_a_second_pass_sees_other_masks_and_another_order(tiny_run):
         max_seq_length = 32
 
     class Collator:
-        seed = 1
+        seed, num_static_masks = 1, None
 
         def __call__(self, examples):
             return [(example["row"], example["sample_number"]) for example in examples]
