@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer, BertTokenizer
 
 import modeling_spanbert
-from modeling_spanbert import SpanBertForPreTraining, SpanBertModel
+from modeling_spanbert import SpanBertForPreTraining, SpanBertModel, SpanBertTokenizer
+from training.vocabulary import load_tokenizer
 
 
 # What each class has that an encoder without pooler has not.
@@ -215,3 +216,21 @@ def test_who_says_lower_case_gets_it_without_a_word(told_by, vocabulary_only, ca
         (vocabulary_only / "tokenizer_config.json").write_text(json.dumps(told))
     tokenizer = AutoTokenizer.from_pretrained(vocabulary_only, **(told if told_by == "caller" else {}))
     assert tokenizer.tokenize("The") == ["the"] and not caplog.messages
+
+
+@pytest.mark.parametrize("lower_cases", [True, False])
+def test_a_normalizer_alone_decides(lower_cases, tmp_path):
+    tiny_config().save_pretrained(tmp_path)
+    pieces = [*tiny_tokenizer().get_vocab(), "London", "london"]
+    tokenizer = BertTokenizer(vocab={piece: id for id, piece in enumerate(pieces)}, do_lower_case=lower_cases)
+    tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert SpanBertTokenizer.from_pretrained(tmp_path).tokenize("London") == ["london" if lower_cases else "London"]
+
+
+def test_a_vocabulary_without_capitals_lower_cases(tmp_path, caplog):
+    tiny_config().save_pretrained(tmp_path)
+    pieces = [piece for piece in tiny_tokenizer().get_vocab() if piece == piece.lower() or piece.startswith("[")]
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    assert AutoTokenizer.from_pretrained(tmp_path).tokenize("The") == ["the"]
+    assert load_tokenizer(str(tmp_path)).tokenize("The") == ["the"]
+    assert "taken as lower-casing" in caplog.messages[0] and "it has no capitals" in caplog.messages[1]

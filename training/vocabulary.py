@@ -9,7 +9,7 @@ from huggingface_hub import snapshot_download
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
-from modeling_spanbert.vocabulary import SPECIALS, bert_tokenizer, read_vocab
+from modeling_spanbert.vocabulary import SPECIALS, bert_tokenizer, has_capitals, read_vocab
 
 
 MAX_ALPHABET = 1000  # the most frequent characters; a word with another one is [UNK]
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_tokenizer(tokenizer_name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder, a Hub id or a vocab.txt; one with nothing but vocab.txt is taken as cased.
+    """The tokenizer of a folder, a Hub id or a vocab.txt; nothing but a vocab.txt is cased where it has capitals.
 
     (transformers lower-cases then: the classic mistake with the repositories of the original authors.)
 
@@ -35,9 +35,11 @@ def load_tokenizer(tokenizer_name: str) -> PreTrainedTokenizerBase:
         except Exception as error:  # transformers raises many kinds, most in several lines
             raise OSError(f"tokenizer_name={tokenizer_name!r} cannot be loaded: {_first_line(error)}") from error
     else:
-        if path.is_dir():
-            logger.warning("%s has no tokenizer_config.json; its vocab.txt is taken as cased", tokenizer_name)
-        tokenizer = bert_tokenizer(vocab, pieces)
+        is_cased = has_capitals(pieces)
+        if path.is_dir() or not is_cased:
+            kind = "cased" if is_cased else "lower-casing: it has no capitals"
+            logger.warning("%s has no tokenizer_config.json; its vocab.txt is taken as %s", tokenizer_name, kind)
+        tokenizer = bert_tokenizer(vocab, pieces, do_lower_case=not is_cased)
     check_tokenizer(tokenizer, tokenizer_name)
     return tokenizer
 
