@@ -1,0 +1,184 @@
+"""Evaluates a fine-tuned model on one or several tasks: predictions in the official formats, and their scores.
+
+    accelerate launch eval/run.py --task squad_v2 --model_name_or_path DIR_OR_HUB_ID --output_dir OUT
+    python -m eval.run --task extractive_qa --data_file questions.json --model_name_or_path DIR --output_dir OUT
+
+Writes results.json and predictions_<task>.json or .txt into OUT. A user's error is one line, and exit status 2.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import random
+import sys
+import time
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from eval.tasks import TASKS, find_task
+from eval.tasks.extractive_qa import HALVES
+from eval.tasks.task import Loaded, Task, open_model
+
+
+PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scikit-learn", "scipy", "seqeval")
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise ValueError(message)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Raises ValueError, in one line, for what is unknown, abbreviated, missing or of another type."""
+    parser = Parser(prog="eval/run.py", description=__doc__.splitlines()[0], allow_abbrev=False)
+    option = parser.add_argument
+    option("--task", nargs="+", required=True, metavar="NAME", help=f"of {', '.join(TASKS)}")
+    option("--model_name_or_path", required=True, help="a fine-tuned model: a folder, or a repository of the Hub")
+    option("--revision", help="branch, tag or commit of the Hub's repository")
+    option("--data_file", nargs="+", help="a file for each task, .gz or not, instead of the Hub's data set")
+    option("--output_dir", required=True, help="a folder that is empty or not there yet")
+    option(
+        "--split", help=f"of the Hub's data set (default: validation); or {' or '.join(HALVES)} (question answering)"
+    )
+    option("--max_examples", type=int, help="a sample of so many, drawn with --seed")
+    option("--seed", type=int, default=42, help="of that sample (default: 42)")
+    option("--batch_size", type=int, default=32, help="rows that are run together (default: 32)")
+    option("--max_seq_length", type=int, help="tokens of a row; give that of the training where it was another one")
+    option("--negative_label", help="the relation that is none (default: no_relation)")
+    known = parser._option_string_actions
+    for word in argv:
+        name = word.split("=")[0]
+        if name.startswith("--") and name not in known:
+            closest = [each for each in known if each.startswith(name)] or get_close_matches(name, known, n=1)
+            what = f"; closest: {closest[0][2:]}" if closest else "; --help lists the fields"
+            raise ValueError(f"unknown field '{name[2:]}'{what}")
+    arguments = parser.parse_args(argv)
+    for name in ("max_examples", "batch_size", "max_seq_length"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name}={value}: must be at least 1")
+    return arguments
+
+
+def chosen_tasks(arguments: argparse.Namespace) -> list[Task]:
+    """The tasks with the settings of the command line. Raises ValueError for what does not go with any of them."""
+    tasks = [find_task(name) for name in arguments.task]
+    if len(set(arguments.task)) < len(tasks):
+        raise ValueError(f"task={' '.join(arguments.task)}: a task is there twice")
+    if arguments.data_file is not None and len(arguments.data_file) != len(tasks):
+        raise ValueError(f"{len(arguments.data_file)} files in data_file for {len(tasks)} tasks: expected one each")
+    for name in ("max_seq_length", "negative_label"):
+        value = getattr(arguments, name)
+        able = [name in {field.name for field in fields(task)} for task in tasks]
+        if value is not None and not any(able):
+            raise ValueError(f"{name}={value}: {', '.join(arguments.task)} has no such setting")
+        if value is not None:
+            tasks = [replace(task, **{name: value}) if can else task for task, can in zip(tasks, able, strict=True)]
+    return tasks
+
+
+def check_output_dir(path: Path) -> None:
+    """Raises FileExistsError unless `path` is an empty folder, or can become one."""
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(f"output_dir {path} is a file; give a folder")
+    if path.is_dir() and any(path.iterdir()):
+        raise FileExistsError(f"output_dir {path} is not empty; give another one, or remove what is in it")
+
+
+def sample(loaded: Loaded, size: int | None, seed: int) -> list[dict]:
+    """`size` of the examples, in their order; all where they are fewer."""
+    if size is None or size >= len(loaded.examples):
+        return loaded.examples
+    numbers = sorted(random.Random(seed).sample(range(len(loaded.examples)), size))
+    return [loaded.examples[number] for number in numbers]
+
+
+def evaluate(task: Task, examples: list[dict], split: str, arguments: argparse.Namespace, folder: Path) -> dict:
+    """Predicts, writes the predictions into `folder`, and returns what results.json says of the task."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, tokenizer = open_model(task, arguments.model_name_or_path, arguments.revision, device)
+    started = time.perf_counter()
+    predictions = task.predict(model, tokenizer, examples, arguments.batch_size)
+    seconds = time.perf_counter() - started
+    scores = task.score(predictions, examples)
+    folder.mkdir(parents=True, exist_ok=True)
+    task.write(predictions, examples, folder, split)
+    return {
+        "scores": scores,
+        "revision": getattr(model.config, "_commit_hash", None),
+        "seconds": seconds,
+        "examples_per_second": len(examples) / seconds,
+    }
+
+
+def rows_of(scores: dict, **common) -> list[dict]:
+    """A row of results.json for each figure; those of one entity type are TYPE_precision, TYPE_recall, …"""
+    flat = {}
+    for name, value in scores.items():
+        flat |= (
+            {f"{name}_{inner}": each for inner, each in value.items()} if isinstance(value, dict) else {name: value}
+        )
+    return [
+        common | {"metric": name, "value": value if math.isfinite(value) else None} for name, value in flat.items()
+    ]
+
+
+def run(argv: list[str]) -> dict:
+    """The content of results.json. Raises ValueError or OSError for a user's error."""
+    arguments = parse(argv)
+    tasks = chosen_tasks(arguments)
+    folder = Path(arguments.output_dir)
+    check_output_dir(folder)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(f"{os.environ['WORLD_SIZE']} processes; evaluation runs in one: --num_processes 1")
+    split = arguments.split or "validation"
+    examples = []
+    for task, data_file in zip(tasks, arguments.data_file or [None] * len(tasks), strict=True):
+        loaded = task.load(data_file, split)
+        for note in loaded.notes():
+            print(f"{task.name}: {note}", file=sys.stderr)
+        examples.append(sample(loaded, arguments.max_examples, arguments.seed))
+
+    record = {
+        "model": arguments.model_name_or_path,
+        "revision": None,
+        "seed": arguments.seed,
+        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+        "results": [],
+    }
+    for task, of_task in zip(tasks, examples, strict=True):
+        found = evaluate(task, of_task, split, arguments, folder)
+        record["revision"] = found["revision"]
+        record["results"] += rows_of(
+            found["scores"],
+            task=task.name,
+            split=split,
+            n=len(of_task),
+            time=found["seconds"],
+            examples_per_second=found["examples_per_second"],
+        )
+        # After each task: what is done is not lost with the next one.
+        text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+        (folder / "results.json").write_text(text, encoding="utf-8")
+        main = {row["metric"]: row["value"] for row in record["results"] if row["task"] == task.name}
+        print(f"{task.name} ({split}, {len(of_task)} examples, {found['seconds']:.1f} s): {main}")
+    return record
+
+
+def main(argv: list[str] | None = None) -> None:
+    try:
+        run(sys.argv[1:] if argv is None else argv)
+    except (ValueError, OSError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        print(f"error: {lines[0]}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""The tasks of the paper, coreference apart, by name; and families for a user's own file."""
+
+from difflib import get_close_matches
+
+from eval.tasks import extractive_qa
+from eval.tasks.task import Task
+
+
+TASKS: dict[str, Task] = {task.name: task for family in (extractive_qa,) for task in family.ROWS}
+
+
+def find_task(name: str) -> Task:
+    """Raises ValueError, with the known names, for another one."""
+    if name not in TASKS:
+        closest = get_close_matches(name, TASKS, n=1)
+        known = f"known: {', '.join(TASKS)}"
+        raise ValueError(f"unknown task {name!r}; " + (f"closest: {closest[0]}; {known}" if closest else known))
+    return TASKS[name]
