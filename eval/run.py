@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from eval.tasks import TASKS, find_task
-from eval.tasks.extractive_qa import HALVES
+from eval.tasks.extractive_qa import HALVES, ExtractiveQa
 from eval.tasks.task import Loaded, Task, open_model
 
 
@@ -73,6 +73,8 @@ def chosen_tasks(arguments: argparse.Namespace) -> list[Task]:
         raise ValueError(f"task={' '.join(arguments.task)}: a task is there twice")
     if arguments.data_file is not None and len(arguments.data_file) != len(tasks):
         raise ValueError(f"{len(arguments.data_file)} files in data_file for {len(tasks)} tasks: expected one each")
+    if arguments.split in HALVES and (whole := [task.name for task in tasks if not isinstance(task, ExtractiveQa)]):
+        raise ValueError(f"split={arguments.split}: {whole[0]} has no halves, only question answering has")
     for name in ("max_seq_length", "negative_label"):
         value = getattr(arguments, name)
         able = [name in {field.name for field in fields(task)} for task in tasks]
@@ -167,6 +169,8 @@ def run(argv: list[str]) -> dict:
         text = json.dumps(record, indent=2, allow_nan=False) + "\n"
         (folder / "results.json").write_text(text, encoding="utf-8")
         main = {row["metric"]: row["value"] for row in record["results"] if row["task"] == task.name}
+        if not found["scores"]:
+            print(f"{task.name}: split {split!r} has no labels, so nothing to score", file=sys.stderr)
         print(f"{task.name} ({split}, {len(of_task)} examples, {found['seconds']:.1f} s): {main}")
     return record
 

@@ -9,10 +9,31 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import ROOT, data_file, tiny_config, tiny_tokenizer
-from test_eval_tasks import mrqa, mrqa_question, squad, squad_2, squad_question, written
+from test_eval_tasks import (
+    COLUMNS,
+    GLUE_FILES,
+    RELATIONS,
+    mrqa,
+    mrqa_question,
+    squad,
+    squad_2,
+    squad_question,
+    written,
+)
 
 from eval.run import main
-from modeling_spanbert import SpanBertForQuestionAnswering, SpanBertModel
+from eval.tasks import TASKS
+from modeling_spanbert import (
+    SpanBertForQuestionAnswering,
+    SpanBertForRelationExtraction,
+    SpanBertForSequenceClassification,
+    SpanBertForTokenClassification,
+    SpanBertModel,
+)
+
+
+# Words that the vocabulary has; [unusedN] it has not.
+RELATION_FIELDS = {"entity_token_map": {"SUBJ=PERSON": "woman", "OBJ=TEAM": "team", "OBJ=CITY": "city"}}
 
 
 def saved(model_class, folder: Path, **fields) -> str:
@@ -53,6 +74,41 @@ def test_several_tasks_in_one_run(tmp_path, qa_model):
         assert list(texts) == ids and all(isinstance(text, str) for text in texts.values())
 
 
+@pytest.mark.parametrize(
+    ("task", "content", "fields", "model_class", "metrics", "lines"),
+    [
+        ("tacred", RELATIONS, RELATION_FIELDS, SpanBertForRelationExtraction, {"precision", "recall", "f1"}, 3),
+        ("rte", GLUE_FILES["rte"], {}, SpanBertForSequenceClassification, {"accuracy"}, 2),
+        ("stsb", GLUE_FILES["stsb"], {}, SpanBertForSequenceClassification, {"pearson", "spearmanr"}, 2),
+        ("ner", COLUMNS, {}, SpanBertForTokenClassification, {"overall_f1", "strict_f1", "PER_recall"}, 6),
+    ],
+    ids=["tacred", "rte", "stsb", "ner"],
+)
+def test_the_other_families(tmp_path, task, content, fields, model_class, metrics, lines):
+    path = written(tmp_path / "data", content)
+    examples = TASKS[task].load(path, "validation").examples
+    model = saved(model_class, tmp_path / "model", **(TASKS[task].config_fields(examples, tiny_tokenizer()) | fields))
+    options = ["--model_name_or_path", model, "--output_dir", str(tmp_path / "out"), "--batch_size", "2"]
+    main(["--task", task, "--data_file", path, *options])
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert metrics <= set(values_of(results, task))
+    assert len((tmp_path / "out" / f"predictions_{task}.txt").read_text().splitlines()) == lines
+
+
+def test_a_test_set_without_labels_gives_a_submission_and_no_score(tmp_path, capsys):
+    path = written(tmp_path / "test.tsv", "index\tsentence\n0\tthe king won.\n1\ta war was lost.\n")
+    model = saved(SpanBertForSequenceClassification, tmp_path / "model", **TASKS["cola"].config_fields([], None))
+    given = ["--task", "cola", "--data_file", path, "--model_name_or_path", model]
+    with pytest.raises(SystemExit):
+        main([*given, "--output_dir", str(tmp_path / "out")])
+    assert "split 'validation' has no labels, so nothing to score" in capsys.readouterr().err
+    main([*given, "--output_dir", str(tmp_path / "out"), "--split", "test"])
+    assert "cola: split 'test' has no labels, so nothing to score" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["results"] == []
+    rows = [line.split("\t") for line in (tmp_path / "out" / "CoLA.tsv").read_text().splitlines()]
+    assert [row[0] for row in rows] == ["index", "0", "1"] and {row[1] for row in rows[1:]} <= {"0", "1"}
+
+
 def test_a_sample_is_the_same_with_the_same_seed(tmp_path, qa_model):
     path = written(tmp_path / "q.json", squad(*(squad_question(f"q{n}") for n in range(20))))
     found = []
@@ -81,6 +137,7 @@ def test_some_real_questions(tmp_path, qa_model):
         (["--batch_size", "0"], "batch_size=0: must be at least 1"),
         (["--task", "squad_v1", "squad_v2"], "1 files in data_file for 2 tasks"),
         (["--task", "squad_v1", "squad_v1"], "a task is there twice"),
+        (["--split", "dev-half", "--task", "rte"], "split=dev-half: rte has no halves"),
         (["--negative_label", "Other"], "negative_label=Other: squad_v1 has no such setting"),
         (["--data_file", "nowhere.json"], "data_file not found: nowhere.json"),
         (["--model_name_or_path", "nowhere/model"], "cannot open model nowhere/model ("),

@@ -2,11 +2,12 @@
 
 from difflib import get_close_matches
 
-from eval.tasks import extractive_qa
+from eval.tasks import extractive_qa, glue, relation_extraction, token_classification
 from eval.tasks.task import Task
 
 
-TASKS: dict[str, Task] = {task.name: task for family in (extractive_qa,) for task in family.ROWS}
+FAMILIES = (extractive_qa, relation_extraction, glue, token_classification)
+TASKS: dict[str, Task] = {task.name: task for family in FAMILIES for task in family.ROWS}
 
 
 def find_task(name: str) -> Task:

@@ -264,7 +264,8 @@ def half(examples: list[dict], split: str) -> list[dict]:
     text, go each to the half that has fewer questions so far, the first to "dev-half". So no context is in both
     halves, and they are about equally large.
     """
-    contexts = [" ".join(example["context"].split()) for example in examples]
+    plain = {context: " ".join(context.split()) for context in {example["context"] for example in examples}}
+    contexts = [plain[example["context"]] for example in examples]
     num_questions = Counter(contexts)
     by_hash = {context: hashlib.sha256(context.encode()).hexdigest() for context in num_questions}
     sizes, halves = [0, 0], {}
