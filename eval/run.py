@@ -59,10 +59,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
             what = f"; closest: {closest[0][2:]}" if closest else "; --help lists the fields"
             raise ValueError(f"unknown field '{name[2:]}'{what}")
     arguments = parser.parse_args(argv)
-    for name in ("max_examples", "batch_size", "max_seq_length"):
+    # [CLS], [SEP] and two tokens: the entities of a relation, or a word of either text
+    for name, minimum in (("max_examples", 1), ("batch_size", 1), ("max_seq_length", 4)):
         value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise ValueError(f"{name}={value}: must be at least 1")
+        if value is not None and value < minimum:
+            raise ValueError(f"{name}={value}: must be at least {minimum}")
     return arguments
 
 
@@ -105,6 +106,9 @@ def evaluate(task: Task, examples: list[dict], split: str, arguments: argparse.N
     """Predicts, writes the predictions into `folder`, and returns what results.json says of the task."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, tokenizer = open_model(task, arguments.model_name_or_path, arguments.revision, device)
+    limit = model.config.max_position_embeddings
+    if (arguments.max_seq_length or 0) > limit:
+        raise ValueError(f"max_seq_length={arguments.max_seq_length}: the model takes at most {limit}")
     started = time.perf_counter()
     predictions = task.predict(model, tokenizer, examples, arguments.batch_size)
     seconds = time.perf_counter() - started

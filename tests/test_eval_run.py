@@ -137,6 +137,8 @@ def test_some_real_questions(tmp_path, qa_model):
         (["--batch_size", "0"], "batch_size=0: must be at least 1"),
         (["--task", "squad_v1", "squad_v2"], "1 files in data_file for 2 tasks"),
         (["--task", "squad_v1", "squad_v1"], "a task is there twice"),
+        (["--max_seq_length", "65"], "max_seq_length=65: the model takes at most 64"),
+        (["--max_seq_length", "3"], "max_seq_length=3: must be at least 4"),
         (["--split", "dev-half", "--task", "rte"], "split=dev-half: rte has no halves"),
         (["--negative_label", "Other"], "negative_label=Other: squad_v1 has no such setting"),
         (["--data_file", "nowhere.json"], "data_file not found: nowhere.json"),
@@ -173,6 +175,17 @@ def test_a_model_without_the_head_is_refused(tmp_path, capsys):
         main(["--task", "squad_v1", "--data_file", path, *options])
     assert "is not fine-tuned for squad_v1 (it has no qa_outputs.bias, qa_outputs.weight)" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_damaged_weights_are_refused(tmp_path, capsys):
+    path, model = written(tmp_path / "q.json", squad(squad_question())), tmp_path / "model"
+    saved(SpanBertForQuestionAnswering, model)
+    whole = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SystemExit):
+        options = ["--model_name_or_path", str(model), "--output_dir", str(tmp_path / "out")]
+        main(["--task", "squad_v1", "--data_file", path, *options])
+    assert f"error: cannot open model {model} (" in capsys.readouterr().err
 
 
 @pytest.mark.slow

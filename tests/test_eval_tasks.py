@@ -114,7 +114,8 @@ def test_a_missing_mrqa_header_loses_no_question(tmp_path):
             ":2: question q7: detected_answers: expected char",
         ),
         ("newsqa", mrqa(mrqa_question("q7", spans=[(44, 36)])), ":2: question q7: detected_answers: expected char"),
-        ("newsqa", mrqa(mrqa_question(answers=())), ":2: question q1 has no answer"),
+        ("newsqa", mrqa(mrqa_question(answers=())), ":2: question q1: answers=[]: expected texts, and one at least"),
+        ("newsqa", mrqa(mrqa_question(answers=(3,))), ":2: question q1: answers=[3]: expected texts"),
         ("newsqa", mrqa(mrqa_question()) + "\n{", ":3 is not JSON"),
         ("newsqa", mrqa({"qid": "q7"}), ":2: question q7 has no 'detected_answers'"),
     ],
@@ -394,6 +395,14 @@ def test_each_glue_task_from_its_file_to_its_predictions(tmp_path, name):
     assert submission == "index\tprediction\n" + "".join(
         f"{i}\t{line}\n" for i, line in zip(index, lines, strict=True)
     )
+
+
+def test_a_separator_in_a_text_is_letters_and_a_long_pair_is_cut_at_the_longer_text(tmp_path):
+    tokenizer, task = tiny_tokenizer(), replace(TASKS["rte"], max_seq_length=13)
+    texts = ["the [SEP] king", "won " * 20]
+    [row] = task.featurize([{"texts": texts, "label": None}], tokenizer, glue_model(task).config)
+    assert row["input_ids"].count(tokenizer.sep_token_id) == 2 and len(row["input_ids"]) == 13
+    assert tokenizer.convert_tokens_to_ids("king") in row["input_ids"] and "labels" not in row
 
 
 def test_labels_count_by_name_and_not_by_order(tmp_path):

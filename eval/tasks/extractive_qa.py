@@ -161,8 +161,8 @@ class ExtractiveQa:
                 )
 
     def _mrqa_example(self, id, question, context, answers, detected_answers, where) -> dict:
-        if not answers:
-            raise ValueError(f"{where} has no answer")
+        if not answers or not all(isinstance(answer, str) for answer in answers):
+            raise ValueError(f"{where}: answers={answers!s:.60}: expected texts, and one at least")
         example = {"id": id, "question": question, "context": context, "answers": answers, "answer": None}
         example["format"] = self.format or "mrqa"
         if not any(answer["char_spans"] for answer in detected_answers):

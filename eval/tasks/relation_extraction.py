@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from eval.metrics.tacred import tacred_scores
 from eval.tasks.files import read_json, require
-from eval.tasks.task import Loaded, load_from_hub, row_length
+from eval.tasks.task import Loaded, needs_own_copy, row_length
 from modeling_spanbert import RelationExtractor, SpanBertForRelationExtraction
 from modeling_spanbert.relations import (
     RelationFeaturizer,
@@ -45,7 +45,7 @@ class RelationExtraction:
     def load(self, data_file: str | None, split: str, training: bool = False) -> Loaded:
         """See `Task.load`. Raises ValueError, with the id, for no relation and for what `check_spans` refuses."""
         if data_file is None:
-            load_from_hub(self.name, (), split)
+            raise needs_own_copy(self.name)
         examples = read_json(data_file)
         if not isinstance(examples, list) or not examples:
             raise ValueError(f"{data_file}: expected a list of examples in TACRED's layout, and one at least")

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 
 import datasets
 import torch
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from modeling_spanbert import SpanBertConfig
@@ -67,13 +68,17 @@ class Task(Protocol):
         """Writes `predictions_<name>` into `folder`, as the official scorer reads it."""
 
 
+def needs_own_copy(name: str) -> ValueError:
+    return ValueError(f"task {name} needs your own copy of its data: give --data_file")
+
+
 def load_from_hub(name: str, hub: tuple[str, ...], split: str) -> datasets.Dataset:
     """A split of a data set of the Hub (path, or path and configuration), or of a folder in datasets' own layout.
 
     Raises ValueError where it cannot be had, or where the task has none (`hub` empty).
     """
     if not hub:
-        raise ValueError(f"task {name} needs your own copy of its data: give --data_file")
+        raise needs_own_copy(name)
     try:
         return datasets.load_dataset(*hub, split=split)
     except Exception as error:  # of httpx, huggingface_hub, datasets, pyarrow …
@@ -86,13 +91,13 @@ def open_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model fine-tuned for `task`, in float32 and eval mode, and its tokenizer; of a folder or of the Hub.
 
-    Raises OSError where there is none, and ValueError for one without the task's head.
+    Raises OSError where there is none or it is damaged, and ValueError for one without the task's head.
     """
     try:
         model, info = task.model_class.from_pretrained(
             name, revision=revision or "main", dtype=torch.float32, output_loading_info=True
         )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise OSError(f"cannot open model {name} ({str(error).strip().splitlines()[0]})") from None
     if missing := sorted(info["missing_keys"]):
         listed = ", ".join(missing[:2])
