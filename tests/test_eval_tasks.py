@@ -230,6 +230,20 @@ def test_questions_of_a_hub_data_set_are_those_of_its_file(tmp_path):
     assert from_hub.examples == from_file.examples
 
 
+def test_of_the_hub_s_mrqa_a_task_takes_its_subset(tmp_path):
+    def row(subset: str, qid: str) -> dict:
+        detected = {"text": ["the queen"], "char_spans": [{"start": [36], "end": [44]}]}
+        texts = {"context": CONTEXT, "question": "who played?", "answers": ["the queen"]}
+        return {"subset": subset, "qid": qid, "detected_answers": detected} | texts
+
+    (tmp_path / "hub").mkdir()
+    lines = [json.dumps(row("SearchQA", "q0")), json.dumps(row("NewsQA", "q1"))]
+    written(tmp_path / "hub" / "validation.jsonl", "\n".join(lines))
+    from_hub = replace(TASKS["newsqa"], hub=(str(tmp_path / "hub"),)).load(None, "validation")
+    from_file = TASKS["newsqa"].load(written(tmp_path / "q.jsonl", mrqa(mrqa_question())), "validation")
+    assert from_hub.examples == from_file.examples
+
+
 def test_a_data_set_that_is_not_to_be_had_says_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="^cannot load split 'validation' of .*; give --data_file$"):
         replace(TASKS["squad_v1"], hub=(str(tmp_path / "nowhere"),)).load(None, "validation")
