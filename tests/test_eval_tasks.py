@@ -231,8 +231,8 @@ def test_questions_of_a_hub_data_set_are_those_of_its_file(tmp_path):
 
 
 def test_of_the_hub_s_mrqa_a_task_takes_its_subset(tmp_path):
-    def row(subset: str, qid: str) -> dict:
-        detected = {"text": ["the queen"], "char_spans": [{"start": [36], "end": [44]}]}
+    def row(subset: str, qid: str, start: int = 36) -> dict:
+        detected = {"text": ["the queen"], "char_spans": [{"start": [start], "end": [start + 8]}]}
         texts = {"context": CONTEXT, "question": "who played?", "answers": ["the queen"]}
         return {"subset": subset, "qid": qid, "detected_answers": detected} | texts
 
@@ -242,6 +242,12 @@ def test_of_the_hub_s_mrqa_a_task_takes_its_subset(tmp_path):
     from_hub = replace(TASKS["newsqa"], hub=(str(tmp_path / "hub"),)).load(None, "validation")
     from_file = TASKS["newsqa"].load(written(tmp_path / "q.jsonl", mrqa(mrqa_question())), "validation")
     assert from_hub.examples == from_file.examples
+    # As where two blanks before the context are cut off, but the spans stay.
+    written(tmp_path / "hub" / "train.jsonl", json.dumps(row("NewsQA", "q1", start=38)))
+    moved = replace(TASKS["newsqa"], hub=(str(tmp_path / "hub"),)).load(None, "train", training=True)
+    assert moved.examples == from_file.examples and moved.counts == {REPAIRED: ["q1"]}
+    with pytest.raises(ValueError, match="has no subset 'HotpotQA' in split 'validation'; found: NewsQA, S"):
+        replace(TASKS["hotpotqa"], hub=(str(tmp_path / "hub"),)).load(None, "validation")
 
 
 def test_a_data_set_that_is_not_to_be_had_says_what_to_do(tmp_path):

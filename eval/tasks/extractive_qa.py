@@ -174,6 +174,11 @@ class ExtractiveQa:
         return example
 
     def _from_hub(self, split: str) -> Iterator[dict]:
+        """The Hub's MRQA has its contexts stripped, but not their `char_spans` moved: they are put right, and counted.
+
+        Raises ValueError where it has no such `subset`.
+        """
+        subsets = set()
         for row in load_from_hub(self.name, self.hub, split):
             if self.subset is None:
                 where, answers = f"{self.hub[0]}: question {row['id']}", row["answers"]
@@ -181,13 +186,24 @@ class ExtractiveQa:
                     *(row[key] for key in ("id", "question", "context")),
                     *(answers["text"], answers["answer_start"], self.format, where),
                 )
-            elif row["subset"] == self.subset:
-                detected = [
-                    {"char_spans": list(zip(spans["start"], spans["end"], strict=True))}
-                    for spans in row["detected_answers"]["char_spans"]
+                continue
+            subsets.add(row["subset"])
+            if row["subset"] == self.subset:
+                detected = row["detected_answers"]
+                spans = [
+                    (start, text)
+                    for text, spans in zip(detected["text"], detected["char_spans"], strict=True)
+                    for start in spans["start"]
                 ]
-                values = (row[key] for key in ("qid", "question", "context", "answers"))
-                yield self._mrqa_example(*values, detected, f"{self.hub[0]}: question {row['qid']}")
+                start, text = min(spans) if spans else (0, "")
+                example = self._squad_example(
+                    *(row["qid"], row["question"], row["context"], [text], [start]),
+                    *(self.format, f"{self.hub[0]}: question {row['qid']}"),
+                )
+                yield example | {"answers": row["answers"]}
+        if self.subset is not None and self.subset not in subsets:
+            found = ", ".join(sorted(subsets)) or "nothing"
+            raise ValueError(f"{self.hub[0]} has no subset {self.subset!r} in split {split!r}; found: {found}")
 
     def config_fields(self, examples, tokenizer) -> dict:
         return {}
