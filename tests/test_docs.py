@@ -14,6 +14,7 @@ import torch
 from card_facts import RESULTS, RUN
 from helpers import ROOT, tiny_config, tiny_tokenizer
 
+from eval import run as evaluation
 from modeling_spanbert import SpanBertForPreTraining
 from modeling_spanbert.__main__ import parser
 from modeling_spanbert.export import export
@@ -69,7 +70,9 @@ def test_the_python_of_the_readme_runs(tmp_path):
 @pytest.mark.parametrize("line", [line for block in blocks("bash") for line in block.splitlines()])
 def test_the_commands_of_the_readme_are_ones_that_exist(line):
     words = shlex.split(line)
-    if words[:2] == ["accelerate", "launch"]:
+    if "eval/run.py" in words or "eval.run" in words:
+        evaluation.parse(words[3:])
+    elif words[:2] == ["accelerate", "launch"]:
         assert (ROOT / words[2]).is_file()
         parse_recipe(PRETRAINING, [str(ROOT / words[3]), *words[4:]])
     elif words[0] == "spanbert":
