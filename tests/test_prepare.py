@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import tiny_tokenizer
+from helpers import tiny_config, tiny_tokenizer
 from test_blocks import WORDS, write_corpus
 from transformers import BertConfig, BertTokenizer
 
-from training.arguments import DataArguments
+from training.arguments import DataArguments, ModelArguments
 from training.blocks import prepare_blocks
-from training.prepare import main, prepare
+from training.prepare import main, objectives_of, prepare
 from training.vocabulary import check_vocabulary, load_tokenizer, train_tokenizer
 
 
@@ -154,3 +154,11 @@ def test_token_counts_leave_held_out_text_out(tmp_path):
     counts = np.bincount(ids, minlength=len(tokenizer))
     counts[[tokenizer.cls_token_id, tokenizer.sep_token_id]] = 0
     assert train.token_counts.tolist() == counts.tolist() and held_out.token_counts.sum() > 0
+
+
+def test_the_objectives_are_those_that_the_run_will_have(tmp_path):
+    tiny_config(objectives=["mlm", "nsp"]).save_pretrained(tmp_path)
+    assert objectives_of(ModelArguments(config_name=str(tmp_path))) == ["mlm", "nsp"]
+    assert objectives_of(ModelArguments(model_name_or_path=str(tmp_path))) == ["mlm", "nsp"]
+    assert objectives_of(ModelArguments(config_name=str(tmp_path), objectives=["mlm"])) == ["mlm"]
+    assert objectives_of(ModelArguments(config_name="base")) == ["mlm", "sbo"]

@@ -167,6 +167,13 @@ def test_results_of_an_earlier_end_do_not_count_when_the_run_went_on(tmp_path):
     assert "steps 1,100 of 1,000 (the run has not finished)" in text and "tokens seen" not in text
 
 
+def test_what_was_cut_and_warned_of_is_told(tmp_path):
+    data = RUN["data"] | {"num_truncated_tokens": 1234, "warnings": ["a mark", "no spans"]}
+    text = text_of(page_of(write_run(tmp_path, [logged(100)], data=data)))
+    assert "skipped tokens, cut from the ends of two-sequence blocks 1,234" in text
+    assert "warnings a mark; no spans" in text
+
+
 def test_next_sentence_prediction_is_told_where_it_was_trained(tmp_path):
     scores = SCORES | {"nsp_loss": 0.312, "nsp_accuracy": 0.876}
     page = page_of(write_run(tmp_path, [logged(100), {"step": 100, "eval": scores}]))
