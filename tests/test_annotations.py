@@ -221,6 +221,7 @@ def test_the_command_writes_what_pre_training_reads(tmp_path, monkeypatch, capsy
         (["--train_file", corpus, "--output_file", str(path)], "exists; give another name, or move it away"),
         (["--train_file", corpus, "--output_file", "spans.txt"], "give a file that ends in .jsonl or .jsonl.gz"),
         (["--train_file", corpus], "output_file=None: give a file"),
+        (["--max_seq_length", "9"], "unknown field 'max_seq_length'"),  # it would change nothing
     ):
         with pytest.raises(SystemExit) as stopped:
             annotate_module.main(argv)
