@@ -247,14 +247,7 @@ class ExtractiveQa:
 
     def score(self, predictions, examples) -> dict[str, float]:
         """See `squad_scores`, `squad_v2_scores` (its threshold is the model's) and `mrqa_scores`."""
-        golds = [{"id": example["id"], "answers": {"text": example["answers"]}} for example in examples]
-        match examples[0]["format"]:
-            case "squad":
-                return squad_scores(predictions, golds)
-            case "squad_v2":
-                return squad_v2_scores(predictions, golds, predictions[0]["no_answer_threshold"])
-            case "mrqa":
-                return mrqa_scores(predictions, examples)
+        return SCORES[examples[0]["format"]](predictions, examples)
 
     def main_metric(self, examples) -> str:
         return "f1"
@@ -270,6 +263,19 @@ class ExtractiveQa:
         }
         path = folder / f"predictions_{self.name}.json"
         path.write_text(json.dumps(texts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def in_squad_layout(examples: list[dict]) -> list[dict]:
+    return [{"id": example["id"], "answers": {"text": example["answers"]}} for example in examples]
+
+
+SCORES = {  # by format
+    "squad": lambda predictions, examples: squad_scores(predictions, in_squad_layout(examples)),
+    "squad_v2": lambda predictions, examples: squad_v2_scores(
+        predictions, in_squad_layout(examples), predictions[0]["no_answer_threshold"]
+    ),
+    "mrqa": mrqa_scores,
+}
 
 
 def half(examples: list[dict], split: str) -> list[dict]:
