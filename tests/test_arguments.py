@@ -250,6 +250,7 @@ def test_values_that_cannot_work_are_refused(kind, fields, message):
         ({}, ["mlm", "sbo"], {}),
         ({"masking_scheme": "whole_words"}, ["mlm", "sbo"], {}),
         ({"masking_scheme": "subwords"}, ["mlm", "nsp"], {"short_seq_prob": 0.1}),
+        ({"masking_scheme": "subwords"}, ["mlm"], {"max_seq_length": 4}),  # no span is longer than a token
         ({"masking_scheme": "noun_phrases"}, ["mlm", "nsp"], {"annotation_file": ["spans.jsonl"]}),
     ],
 )

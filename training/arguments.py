@@ -169,12 +169,17 @@ class MaskingArguments:
         _in_unit_interval(self, "mask_ratio", "p")
         _at_least(self, 1, "max_span_length", "num_static_masks")
 
+    def scheme(self) -> Any:
+        """The scheme of `modeling_spanbert.masking` with these options. Raises ValueError for an unknown one."""
+        from modeling_spanbert import MASKING_SCHEMES
+
+        scheme = MASKING_SCHEMES[self.masking_scheme]
+        return scheme(**{f.name: getattr(self, f.name) for f in fields(scheme)})
+
     @property
     def annotation(self) -> str | None:
         """The spans that an example has to bring. Raises ValueError for an unknown scheme."""
-        from modeling_spanbert import MASKING_SCHEMES
-
-        return MASKING_SCHEMES[self.masking_scheme].annotation
+        return self.scheme().annotation
 
     def check(self, objectives: Sequence[str], data: DataArguments) -> None:
         """Raises ValueError for an unknown scheme, and where masking, objectives and data do not go together."""
@@ -194,8 +199,7 @@ class MaskingArguments:
             f"short_seq_prob={data.short_seq_prob} with objectives={list(objectives)}: only two-sequence blocks "
             "(objective nsp) are shortened; set it to 0",
         )
-        shares = [self.p * (1 - self.p) ** nth for nth in range(self.max_span_length)]
-        mean = sum(length * share for length, share in enumerate(shares, 1)) / sum(shares)
+        mean = self.scheme().mean_span_length
         _require(
             mean <= max_seq_length - 2,
             f"p={self.p}, max_span_length={self.max_span_length}: spans of {mean:.2f} words on average are longer "

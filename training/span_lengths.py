@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from modeling_spanbert import MASKING_SCHEMES
 from modeling_spanbert.data_collator import runs
 from modeling_spanbert.masking.word_starts import word_start_table
 from training.arguments import MaskingArguments, OptimizationArguments
@@ -28,7 +27,7 @@ def span_lengths_record(
     "counts" are the numbers of spans of 1, 2, … words (of tokens where the scheme masks single tokens), a span being a
     run in the mask; "drawn" are the probabilities of the lengths that the scheme draws, None where it draws none.
     """
-    scheme = MASKING_SCHEMES[masking.masking_scheme]
+    scheme = masking.scheme()
     word_starts = word_start_table(tokenizer) if scheme.whole_spans else None
     labels = []
     for step in range(optimization.last_step):
@@ -58,7 +57,5 @@ def span_lengths(labels: torch.Tensor, word_starts: np.ndarray | None) -> np.nda
 
 def drawn_lengths(masking: MaskingArguments) -> list[float] | None:
     """P(1), P(2), … of the lengths in words that `geometric_spans` draws, renormalised; None for other schemes."""
-    scheme = MASKING_SCHEMES[masking.masking_scheme]
-    if not hasattr(scheme, "length_probabilities"):
-        return None
-    return scheme(p=masking.p, max_span_length=masking.max_span_length).length_probabilities.tolist()
+    probabilities = masking.scheme().length_probabilities
+    return None if probabilities is None else probabilities.tolist()

@@ -61,6 +61,11 @@ class MaskingScheme(ABC):
         check_fraction("mask_ratio", self.mask_ratio)
 
     @property
+    def length_probabilities(self) -> np.ndarray | None:
+        """P(l) of drawn spans of l = 1, 2, … words; None where the scheme draws no lengths."""
+        return None
+
+    @property
     def mean_span_length(self) -> float:
         """Expected length of a drawn span, in words (in tokens where the scheme draws tokens)."""
         return 1.0
