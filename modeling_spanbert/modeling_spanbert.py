@@ -720,6 +720,9 @@ class SpanBertForQuestionAnswering(SpanBertTaskModel):
         count nothing; so do negative ones, which BERT's class takes for 0, that is [CLS]. The Trainer of transformers
         counts `labels` only, hence averages micro-batches here: exact as long as no position is outside.
 
+        Padding (`attention_mask` 0) is no candidate of the loss. In BERT's class it is one, so that the loss depends
+        on how far a batch is padded, and accumulation on how rows are put together.
+
         Raises `ValueError` when only one of the two positions is given.
         """
         if (start_positions is None) != (end_positions is None):
@@ -738,6 +741,8 @@ class SpanBertForQuestionAnswering(SpanBertTaskModel):
             losses = []
             for logits, positions in ((start_logits, start_positions), (end_logits, end_positions)):
                 outside = (positions < 0) | (positions >= logits.shape[1])
+                if attention_mask is not None and attention_mask.shape == logits.shape:
+                    logits = logits.masked_fill(attention_mask == 0, torch.finfo(logits.dtype).min)
                 losses.append(cross_entropy(logits, positions.masked_fill(outside, -100), num_items_in_batch))
             loss = (losses[0] + losses[1]) / 2
         return QuestionAnsweringModelOutput(
