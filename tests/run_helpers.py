@@ -27,8 +27,19 @@ def write_corpus(path: Path, num_documents: int = 40, seed: int = 0) -> Path:
     return path
 
 
+def as_words(values: dict) -> list[str]:
+    """A command line of fields; those that are None are left out."""
+    words = []
+    for name, value in values.items():
+        if value is not None:
+            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return words
+
+
 class TinyRun:
     """Arguments of `training/pretrain.py` for a run of 12 steps over about 3 passes, in `folder`."""
+
+    script = pretrain
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -54,16 +65,12 @@ class TinyRun:
             "eval_steps": 6,
             "logging_steps": 1,
             "output_dir": self.folder / output_dir,
-        } | changes
-        words = []
-        for name, value in values.items():
-            if value is not None:
-                words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-        return words
+        }
+        return as_words(values | changes)
 
     def run(self, output_dir: str, **changes) -> int:
         """Runs in this process; the exit status."""
-        return pretrain.main(self.argv(output_dir, **changes))
+        return self.script.main(self.argv(output_dir, **changes))
 
     def run_in_child(self, output_dir: str, arrange=lambda: None, **changes) -> int:
         """Runs in a forked child in which `arrange()` was called first; its exit code, -9 where it was killed."""
@@ -72,7 +79,7 @@ class TinyRun:
             AcceleratorState._reset_state(reset_partial_state=True)  # of a run in the parent, in another precision
             sys.stdout = sys.stderr = open(os.devnull, "w")
             arrange()
-            os._exit(pretrain.main(self.argv(output_dir, **changes)))
+            os._exit(self.script.main(self.argv(output_dir, **changes)))
 
         process = multiprocessing.get_context("fork").Process(target=child)
         process.start()
@@ -96,7 +103,7 @@ class TinyRun:
             os.environ |= {name: str(value) for name, value in meet.items()} | {"ACCELERATE_USE_CPU": "true"}
             AcceleratorState._reset_state(reset_partial_state=True)  # what a run in the parent left
             arrange(rank)
-            sys.exit(pretrain.main(self.argv(output_dir, **changes)))
+            sys.exit(self.script.main(self.argv(output_dir, **changes)))
 
         context = multiprocessing.get_context("fork")
         processes = [context.Process(target=child, args=(rank,)) for rank in range(2)]

@@ -152,7 +152,7 @@ def test_an_unfinished_run_gives_a_report_of_what_there_is(tmp_path, lines):
     text = text_of(page)
     assert f"steps {10 if lines else 0} of 1,000 (the run has not finished)" in text
     assert ("No step is logged yet" in text) == (not lines)
-    assert ("No scores on held-out text yet" in text) == (len(lines) < 2)
+    assert ("No scores yet" in text) == (len(lines) < 2)
     assert ("Held-out text, after step 5" in text) == (len(lines) == 2)
     assert len(svgs(page)) == {0: 0, 1: 5, 2: 8}[len(lines)]
 
@@ -185,7 +185,7 @@ def test_next_sentence_prediction_is_told_where_it_was_trained(tmp_path):
 def test_a_run_without_held_out_text_or_span_boundaries_has_a_report(tmp_path):
     results = RESULTS | {"num_passes": 0.1, "held_out": None}
     page = page_of(write_run(tmp_path, [logged(1000, sbo_loss=None)], results))
-    assert "No scores on held-out text" in text_of(page)
+    assert "No scores yet" in text_of(page)
     assert "Its parts" not in page  # one part is the whole
 
     by_length = [row | {"sbo_accuracy": None} for row in SCORES["by_span_length"]]

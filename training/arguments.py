@@ -39,23 +39,23 @@ def option(default: Any, help: str, choices: Sequence[str] | None = None) -> Any
     return field(default=default, metadata={"help": help, "choices": choices})
 
 
-def _require(condition: bool, message: str) -> None:
+def require(condition: bool, message: str) -> None:
     if not condition:
         raise ValueError(message)
 
 
-def _at_least(arguments: Any, minimum: int, *names: str) -> None:
+def at_least(arguments: Any, minimum: int, *names: str) -> None:
     """Refuses a number below `minimum`; None passes, the field being optional then."""
     for name in names:
         value = getattr(arguments, name)
-        _require(value is None or value >= minimum, f"{name}={value}: must be at least {minimum}")
+        require(value is None or value >= minimum, f"{name}={value}: must be at least {minimum}")
 
 
 def _in_unit_interval(arguments: Any, *names: str) -> None:
     """Refuses a number outside the open interval (0, 1), NaN too."""
     for name in names:
         value = getattr(arguments, name)
-        _require(0 < value < 1, f"{name}={value}: must be in (0, 1)")
+        require(0 < value < 1, f"{name}={value}: must be in (0, 1)")
 
 
 @dataclass
@@ -73,11 +73,11 @@ class TextArguments:
     skip_bad_shards: bool = option(False, "Leaves out unreadable files, and names them, instead of stopping.")
 
     def __post_init__(self):
-        _require(
+        require(
             not (self.train_file and self.dataset_name),
             f"train_file={self.train_file} and dataset_name={self.dataset_name!r}: give one of them",
         )
-        _require(
+        require(
             not (self.dataset_config_name and not self.dataset_name),
             f"dataset_config_name={self.dataset_config_name!r} without dataset_name",
         )
@@ -118,16 +118,16 @@ class DataArguments(TextArguments):
     def __post_init__(self):
         super().__post_init__()
         share = self.validation_split_percentage
-        _require(0 <= share <= 50, f"validation_split_percentage={share}: must be from 0 to 50")
-        _at_least(self, 3, "max_seq_length")  # [CLS], a token, [SEP]
-        _require(0 <= self.short_seq_prob <= 1, f"short_seq_prob={self.short_seq_prob}: must be from 0 to 1")
-        _at_least(self, 1, "vocab_size")
-        _require(
+        require(0 <= share <= 50, f"validation_split_percentage={share}: must be from 0 to 50")
+        at_least(self, 3, "max_seq_length")  # [CLS], a token, [SEP]
+        require(0 <= self.short_seq_prob <= 1, f"short_seq_prob={self.short_seq_prob}: must be from 0 to 1")
+        at_least(self, 1, "vocab_size")
+        require(
             not (self.train_tokenizer and self.tokenizer_name),
             f"train_tokenizer with tokenizer_name={self.tokenizer_name!r}: give one of them "
             "(--train_tokenizer false --vocab_size none)",
         )
-        _require(
+        require(
             self.train_tokenizer == (self.vocab_size is not None),
             f"train_tokenizer={self.train_tokenizer}, vocab_size={self.vocab_size}: they go together "
             "(or are false and none)",
@@ -135,12 +135,11 @@ class DataArguments(TextArguments):
 
 
 @dataclass
-class ModelArguments:
+class WeightsArguments:
     """The model."""
 
-    config_name: str | None = option(None, "tiny, mini, small, base, large, or a folder with a config.json.")
-    model_name_or_path: str | None = option(None, "Weights to start from: any BERT or SpanBERT; none: from scratch.")
-    objectives: list[str] | None = option(None, "Of mlm, nsp, sbo; none: the configuration's, by default mlm sbo.")
+    config_name: str | None = option(None, "From scratch: tiny, mini, small, base, large, or a folder's config.json.")
+    model_name_or_path: str | None = option(None, "Weights to start from: any BERT or SpanBERT.")
     hidden_dropout_prob: float | None = option(None, "Dropout; none: the configuration's.")
     attention_probs_dropout_prob: float | None = option(
         None, "Dropout of attention weights; none: the configuration's."
@@ -149,7 +148,19 @@ class ModelArguments:
     def __post_init__(self):
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             value = getattr(self, name)
-            _require(value is None or 0 <= value < 1, f"{name}={value}: must be in [0, 1)")
+            require(value is None or 0 <= value < 1, f"{name}={value}: must be in [0, 1)")
+
+    def config_changes(self) -> dict[str, Any]:
+        """What differs from the configuration that the model starts from."""
+        places = {"config_name", "model_name_or_path"}
+        return {name: value for name, value in asdict(self).items() if name not in places and value is not None}
+
+
+@dataclass
+class ModelArguments(WeightsArguments):
+    """The model."""
+
+    objectives: list[str] | None = option(None, "Of mlm, nsp, sbo; none: the configuration's, by default mlm sbo.")
 
 
 @dataclass
@@ -167,7 +178,7 @@ class MaskingArguments:
 
     def __post_init__(self):
         _in_unit_interval(self, "mask_ratio", "p")
-        _at_least(self, 1, "max_span_length", "num_static_masks")
+        at_least(self, 1, "max_span_length", "num_static_masks")
 
     def scheme(self) -> Any:
         """The scheme of `modeling_spanbert.masking` with these options. Raises ValueError for an unknown one."""
@@ -184,28 +195,28 @@ class MaskingArguments:
     def check(self, objectives: Sequence[str], data: DataArguments) -> None:
         """Raises ValueError for an unknown scheme, and where masking, objectives and data do not go together."""
         annotation, max_seq_length = self.annotation, data.max_seq_length
-        _require(
+        require(
             annotation is None or data.annotation_file is not None,
             f"masking_scheme={self.masking_scheme} masks annotated spans, but annotation_file is missing: make one "
             "with python -m training.annotate",
         )
-        _require(
+        require(
             annotation is not None or data.annotation_file is None,
             f"annotation_file={data.annotation_file} with masking_scheme={self.masking_scheme}, which reads none: "
             "leave it out, or use named_entities or noun_phrases",
         )
-        _require(
+        require(
             "nsp" in objectives or not data.short_seq_prob,
             f"short_seq_prob={data.short_seq_prob} with objectives={list(objectives)}: only two-sequence blocks "
             "(objective nsp) are shortened; set it to 0",
         )
         mean = self.scheme().mean_span_length
-        _require(
+        require(
             mean <= max_seq_length - 2,
             f"p={self.p}, max_span_length={self.max_span_length}: spans of {mean:.2f} words on average are longer "
             f"than a row of max_seq_length={max_seq_length}; lower max_span_length",
         )
-        _require(
+        require(
             not ("sbo" in objectives and self.masking_scheme == "subwords"),
             "objectives has sbo, but masking_scheme=subwords masks single tokens, which have no span boundary; "
             "set objectives to mlm",
@@ -213,13 +224,10 @@ class MaskingArguments:
 
 
 @dataclass
-class OptimizationArguments:
-    """Updates: AdamW with linear warm-up and decay (Section 4.2)."""
+class UpdateArguments:
+    """Updates with AdamW, whatever their number."""
 
     learning_rate: float = option(1e-4, "Peak of the schedule.")
-    num_warmup_steps: int = option(10_000, "Updates until the peak, linearly from 0.")
-    max_train_steps: int = option(2_400_000, "Updates of the whole schedule; the learning rate ends at 0.")
-    stop_after_step: int | None = option(None, "Ends the run earlier, inside the same schedule.")
     global_batch_size: int = option(256, "Rows an update, over all processes and accumulation.")
     per_device_train_batch_size: int = option(8, "Rows a forward pass; accumulation follows from it.")
     weight_decay: float = option(0.1, "Decoupled weight decay; the paper's (the released command says 0.01).")
@@ -233,24 +241,14 @@ class OptimizationArguments:
     def __post_init__(self):
         for name in ("learning_rate", "adam_epsilon"):
             value = getattr(self, name)
-            _require(0 < value < math.inf, f"{name}={value}: must be positive")
+            require(0 < value < math.inf, f"{name}={value}: must be positive")
         for name in ("weight_decay", "max_grad_norm"):
             value = getattr(self, name)
-            _require(0 <= value < math.inf, f"{name}={value}: must not be negative")
+            require(0 <= value < math.inf, f"{name}={value}: must not be negative")
         for name in ("adam_beta1", "adam_beta2"):
             value = getattr(self, name)
-            _require(0 <= value < 1, f"{name}={value}: must be in [0, 1)")
-        _at_least(self, 0, "num_warmup_steps")
-        _at_least(self, 1, "max_train_steps", "stop_after_step", "global_batch_size", "per_device_train_batch_size")
-        _require(
-            (self.stop_after_step or 1) <= self.max_train_steps,
-            f"stop_after_step={self.stop_after_step} is beyond max_train_steps={self.max_train_steps}",
-        )
-
-    @property
-    def last_step(self) -> int:
-        """Updates after which the run ends."""
-        return self.stop_after_step or self.max_train_steps
+            require(0 <= value < 1, f"{name}={value}: must be in [0, 1)")
+        at_least(self, 1, "global_batch_size", "per_device_train_batch_size")
 
     def gradient_accumulation_steps(self, num_processes: int) -> int:
         """Forward passes an update in each process. Raises ValueError where the global batch does not divide."""
@@ -262,6 +260,29 @@ class OptimizationArguments:
                 f"the nearest that is: {self.global_batch_size // per_step * per_step or per_step}"
             )
         return self.global_batch_size // per_step
+
+
+@dataclass
+class OptimizationArguments(UpdateArguments):
+    """Updates: AdamW with linear warm-up and decay (Section 4.2)."""
+
+    num_warmup_steps: int = option(10_000, "Updates until the peak, linearly from 0.")
+    max_train_steps: int = option(2_400_000, "Updates of the whole schedule; the learning rate ends at 0.")
+    stop_after_step: int | None = option(None, "Ends the run earlier, inside the same schedule.")
+
+    def __post_init__(self):
+        super().__post_init__()
+        at_least(self, 0, "num_warmup_steps")
+        at_least(self, 1, "max_train_steps", "stop_after_step")
+        require(
+            (self.stop_after_step or 1) <= self.max_train_steps,
+            f"stop_after_step={self.stop_after_step} is beyond max_train_steps={self.max_train_steps}",
+        )
+
+    @property
+    def last_step(self) -> int:
+        """Updates after which the run ends."""
+        return self.stop_after_step or self.max_train_steps
 
     def notes(self) -> list[str]:
         """What is allowed, but should be seen before the run."""
@@ -297,12 +318,12 @@ class RunArguments:
     debug: bool = option(False, "Shows tracebacks instead of one-line errors.")
 
     def __post_init__(self):
-        _require(bool(self.output_dir) or self.check, "output_dir is missing: give --output_dir FOLDER")
-        _require(0 <= self.seed < 2**32, f"seed={self.seed}: must be from 0 to 2**32 - 1")
-        _at_least(self, 0, "dataloader_num_workers")
-        _at_least(self, 1, "checkpointing_steps", "checkpoints_total_limit", "logging_steps", "eval_steps")
-        _at_least(self, 1, "per_device_eval_batch_size")
-        _require(
+        require(bool(self.output_dir) or self.check, "output_dir is missing: give --output_dir FOLDER")
+        require(0 <= self.seed < 2**32, f"seed={self.seed}: must be from 0 to 2**32 - 1")
+        at_least(self, 0, "dataloader_num_workers")
+        at_least(self, 1, "checkpointing_steps", "checkpoints_total_limit", "logging_steps", "eval_steps")
+        at_least(self, 1, "per_device_eval_batch_size")
+        require(
             not (self.push_to_hub and not self.hub_model_id), "push_to_hub without hub_model_id: name the repository"
         )
 
@@ -457,8 +478,15 @@ def _kinds(hint: Any) -> list[type]:
     return [typing.get_origin(member) or member for member in members]
 
 
+def _member(hint: Any) -> type:
+    """`list[str] | None` -> str."""
+    lists = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    return typing.get_args(lists[0])[0]
+
+
 def _metavar(hint: Any) -> str:
-    return {bool: "BOOL", int: "N", float: "X", str: "TEXT", list: "TEXT"}[_kinds(hint)[0]]
+    kind = _kinds(hint)[0]
+    return {bool: "BOOL", int: "N", float: "X", str: "TEXT"}[_member(hint) if kind is list else kind]
 
 
 def _convert(name: str, value: Any, f: Field, hint: Any) -> Any:
@@ -467,14 +495,13 @@ def _convert(name: str, value: Any, f: Field, hint: Any) -> Any:
     choices = f.metadata.get("choices")
     if value in (["none"], "none", None) and optional:
         return None
-    expected = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list of texts"}[
-        kind
-    ]
+    expected = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+    expected = f"a list of {expected[_member(hint)].removeprefix('a ')}s" if kind is list else expected[kind]
     try:
         if kind is list:
-            texts = value if isinstance(value, list) else [value]
-            if texts and all(isinstance(text, str) for text in texts):
-                return texts
+            members = value if isinstance(value, list) else [value]
+            if members and (_member(hint) is not str or all(isinstance(member, str) for member in members)):
+                return [_convert(name, member, f, _member(hint)) for member in members]
         elif kind is str:
             if value is False and "no" in (choices or ()):  # YAML reads an unquoted no as false
                 value = "no"

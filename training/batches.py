@@ -5,7 +5,8 @@ from (seed, n) in the collator. Process r of R takes the slots m x (R x rows) + 
 run that goes on with another number of processes goes on at the right sample.
 """
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 
@@ -17,51 +18,59 @@ from transformers import PreTrainedTokenizerBase
 
 from eval.held_out import held_out_scores, held_out_sums
 from modeling_spanbert import DataCollatorForSpanMasking, SpanBertConfig
-from training.arguments import MaskingArguments, OptimizationArguments
+from training.arguments import MaskingArguments, OptimizationArguments, UpdateArguments
 from training.blocks import Blocks
 
 
 HELD_OUT_SEED = 0  # of no run in particular, so that runs are compared on the same masks
 
 
-class KeyedBatches(Dataset):
+class Batches(Dataset, ABC):
     """`batches[step]` is the list of this process's micro-batches of the update after `step` updates.
 
-    Raises ValueError where the global batch does not divide, and where the corpus makes fewer rows than one update.
+    Of `rows` (a sequence of examples) each pass has every one once, in an order of its own; `collate` makes a batch of
+    a list of them. Raises ValueError where the global batch does not divide.
     """
+
+    nothing_to_predict = "nothing to predict"
+    held_out_name = "held-out"
 
     def __init__(
         self,
-        blocks: Blocks,
-        collator: DataCollatorForSpanMasking,
-        optimization: OptimizationArguments,
+        rows: Sequence[dict],
+        collate: Callable[[list[dict]], dict[str, torch.Tensor]],
+        optimization: UpdateArguments,
+        seed: int,
         process_index: int = 0,
         num_processes: int = 1,
     ):
         optimization.gradient_accumulation_steps(num_processes)  # refuses what does not divide
-        if len(blocks) < optimization.global_batch_size:
-            raise ValueError(
-                f"the corpus makes {len(blocks)} rows of {blocks.max_seq_length} tokens, fewer than one update takes "
-                f"(global_batch_size={optimization.global_batch_size}): lower global_batch_size, or give more text"
-            )
-        self.blocks = blocks
-        self.collator = collator
-        self.seed = collator.seed
+        self.rows = rows
+        self.collate = collate
+        self.seed = seed
         self.global_batch_size = optimization.global_batch_size
         self.per_device_batch_size = optimization.per_device_train_batch_size
         self.process_index = process_index
         self.num_processes = num_processes
-        self._permutation = lru_cache(maxsize=2)(self._draw_permutation)
+        self._order = lru_cache(maxsize=2)(self.order)
 
-    def _draw_permutation(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self.blocks))
+    def order(self, epoch: int) -> np.ndarray:
+        """The rows of a pass, a function of (seed, epoch)."""
+        return np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+
+    @abstractmethod
+    def counts(self, batch: dict[str, torch.Tensor]) -> dict[str, int]:
+        """By what a batch's losses are divided, by keyword of the model, `num_items_in_batch` at least.
+
+        The loop adds them up over an update, whose sum of losses they divide.
+        """
 
     def __getstate__(self):  # for data workers that are spawned
-        return {name: value for name, value in self.__dict__.items() if name != "_permutation"}
+        return {name: value for name, value in self.__dict__.items() if name != "_order"}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self._permutation = lru_cache(maxsize=2)(self._draw_permutation)
+        self._order = lru_cache(maxsize=2)(self.order)
 
     def sample_numbers(self, step: int) -> list[range]:
         """The sample numbers of each micro-batch of this process."""
@@ -71,14 +80,11 @@ class KeyedBatches(Dataset):
         return [range(n, n + rows) for n in range(start, stop, self.num_processes * rows)]
 
     def __getitem__(self, step: int) -> list[dict[str, torch.Tensor]]:
-        return [self.collator([self._example(n) for n in numbers]) for numbers in self.sample_numbers(step)]
+        return [self.collate([self._example(n) for n in numbers]) for numbers in self.sample_numbers(step)]
 
     def _example(self, sample_number: int) -> dict:
-        epoch, i = divmod(sample_number, len(self.blocks))
-        row = int(self._permutation(epoch)[i])
-        if self.collator.num_static_masks is not None:
-            sample_number = epoch * len(self.blocks) + row  # masks come back to a row, wherever a pass has it
-        return dict(self.blocks[row]) | {"sample_number": sample_number, "num_samples": len(self.blocks)}
+        epoch, i = divmod(sample_number, len(self.rows))
+        return self.rows[int(self._order(epoch)[i])]
 
     def from_step(self, first_step: int, last_step: int, num_workers: int) -> Iterator[list[dict[str, torch.Tensor]]]:
         """The batches of the steps from `first_step` up to `last_step`, the same whatever the number of workers."""
@@ -90,6 +96,42 @@ class KeyedBatches(Dataset):
             pin_memory=torch.cuda.is_available(),
         )
         return iter(loader)
+
+
+class KeyedBatches(Batches):
+    """Batches of blocks, masked by (seed, sample number).
+
+    Raises ValueError also where the corpus makes fewer rows than one update takes.
+    """
+
+    nothing_to_predict = "no masked token"
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        collator: DataCollatorForSpanMasking,
+        optimization: OptimizationArguments,
+        process_index: int = 0,
+        num_processes: int = 1,
+    ):
+        super().__init__(blocks, collator, optimization, collator.seed, process_index, num_processes)
+        if len(blocks) < optimization.global_batch_size:
+            raise ValueError(
+                f"the corpus makes {len(blocks)} rows of {blocks.max_seq_length} tokens, fewer than one update takes "
+                f"(global_batch_size={optimization.global_batch_size}): lower global_batch_size, or give more text"
+            )
+
+    def counts(self, batch: dict[str, torch.Tensor]) -> dict[str, int]:
+        """Masked tokens, and rows for next sentence prediction."""
+        labels = batch["labels"]
+        return {"num_items_in_batch": int((labels != -100).sum()), "num_sequences_in_batch": len(labels)}
+
+    def _example(self, sample_number: int) -> dict:
+        epoch, i = divmod(sample_number, len(self.rows))
+        row = int(self._order(epoch)[i])
+        if self.collate.num_static_masks is not None:
+            sample_number = epoch * len(self.rows) + row  # masks come back to a row, wherever a pass has it
+        return dict(self.rows[row]) | {"sample_number": sample_number, "num_samples": len(self.rows)}
 
 
 def make_collator(

@@ -3,6 +3,7 @@
     OUT/run.lock                                  the run that writes here, held as long as its process lives
     OUT/checkpoints/step_00001000/                after 1,000 updates
         model.safetensors  optimizer.safetensors  trainer_state.json  (config.json, tokenizer files, ...)
+        best.safetensors                      of a run that keeps its best weights
         MANIFEST.json                             size and sha256 of every file, written last
     OUT/checkpoints/step_00002000.partial/        being written, or killed while being written
 
@@ -34,6 +35,7 @@ from training.disk import DiskFull, is_disk_full
 MANIFEST = "MANIFEST.json"
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
+BEST = "best.safetensors"
 TRAINER_STATE = "trainer_state.json"
 LOCK = "run.lock"
 RUN_FILES = {LOCK, "run.json", "status.json"}  # what an attempt leaves that never trained
@@ -66,6 +68,7 @@ class Checkpoints:
         optimizer_state: Mapping[str, torch.Tensor],
         trainer_state: Mapping[str, Any],
         extra_files: Mapping[str, str | bytes] | None = None,
+        best_state: Mapping[str, torch.Tensor] | None = None,
     ) -> Path:
         """Writes the checkpoint after `step` updates, then removes those beyond `total_limit`; returns its folder.
 
@@ -75,7 +78,7 @@ class Checkpoints:
         target = self.path(step)
         if target.is_dir() and not verify(target):
             return target
-        tensors = {MODEL: model_state, OPTIMIZER: optimizer_state}
+        tensors = {MODEL: model_state, OPTIMIZER: optimizer_state} | ({BEST: best_state} if best_state else {})
         for file, state in tensors.items():
             for name, tensor in state.items():
                 if tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -216,6 +219,11 @@ def load(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Ten
             f"{path / TRAINER_STATE} cannot be read ({error}); take another checkpoint, or auto"
         ) from None
     return *tensors, trainer_state
+
+
+def load_best(path: str | Path) -> dict[str, torch.Tensor] | None:
+    """The best weights so far that a checkpoint holds, on the CPU, or None. Verify it first."""
+    return load_file(Path(path, BEST)) if Path(path, BEST).is_file() else None
 
 
 def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:

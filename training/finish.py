@@ -2,18 +2,17 @@
 
 import signal
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from modeling_spanbert.export import PushError, export, push
 from training.arguments import RunArguments
-from training.batches import HeldOut
 from training.loop import Outcome
 from training.progress import write_status
 from training.record import write_json
 from training.report import write_report
-from training.summary import filled_spans, summary
 
 
 DIVERGED, DISK_FULL, NOT_PUSHED = 1, 3, 4
@@ -33,10 +32,12 @@ def finish(
     record: dict,
     results: dict,
     run: RunArguments,
-    held_out: HeldOut | None,
+    opens: str,
+    closing: Callable[[Path], Iterable[str]],
 ) -> int:
     """After the last step: exports the model, says how good it is, and pushes it where the run asks for it.
 
+    `opens` is what takes the export's folder as a string, and `closing(folder)` gives lines about the model in it.
     Returns the exit status; a run that ended before its last step only gets its status.json.
     """
     output_dir = Path(run.output_dir)
@@ -47,12 +48,10 @@ def finish(
     folder = export(model, tokenizer, output_dir / "export", record, results)
     write_status(output_dir, "finished", results["step"])
     report = write_report(output_dir)
-    if held_out:
-        print(summary(results["held_out"]))
-        for line in filled_spans(str(folder), tokenizer, next(held_out.batches())):
-            print(line)
+    for line in closing(folder):
+        print(line)
     print(f"the report is in {report}")
-    print(f"the model is in {folder}: AutoModelForPreTraining.from_pretrained({str(folder)!r})")
+    print(f"the model is in {folder}: {opens}({str(folder)!r})")
     if run.push_to_hub:
         try:
             url = push(folder, run.hub_model_id, private=run.hub_private_repo or None, revision=run.hub_revision)

@@ -1,7 +1,8 @@
-"""The model a pre-training run starts from: from scratch at a named size, or from any BERT or SpanBERT checkpoint."""
+"""The model that a run starts from: from scratch at a named size, or from any BERT or SpanBERT checkpoint."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -9,27 +10,27 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from modeling_spanbert import SIZES, SpanBertConfig, SpanBertForPreTraining
-from training.arguments import ModelArguments
+from modeling_spanbert.modeling_spanbert import SpanBertPreTrainedModel
+from training.arguments import WeightsArguments
 from training.vocabulary import check_vocabulary
 
 
 def initial_model(
-    arguments: ModelArguments,
+    arguments: WeightsArguments,
     tokenizer: PreTrainedTokenizerBase,
     max_seq_length: int,
     seed: int,
     device: torch.device,
-) -> tuple[SpanBertForPreTraining, list[str]]:
+    model_class: type[SpanBertPreTrainedModel] = SpanBertForPreTraining,
+    fields: dict[str, Any] | None = None,
+) -> tuple[SpanBertPreTrainedModel, list[str]]:
     """The model, in fp32, and what should be said about it before the run.
 
-    Random weights, of new heads or of a whole new model, follow from `seed`. Raises ValueError where configuration,
-    tokenizer, row length and checkpoint do not go together.
+    `fields` are set in its configuration, before what `arguments` say. Random weights, of new heads or of a whole new
+    model, follow from `seed`. Raises ValueError where configuration, tokenizer, row length and checkpoint do not go
+    together.
     """
-    changes = {
-        name: getattr(arguments, name)
-        for name in ("objectives", "hidden_dropout_prob", "attention_probs_dropout_prob")
-        if getattr(arguments, name) is not None
-    }
+    changes = (fields or {}) | arguments.config_changes()
     if bool(arguments.config_name) == bool(arguments.model_name_or_path):
         raise ValueError(
             f"config_name={arguments.config_name}, model_name_or_path={arguments.model_name_or_path}: give one of "
@@ -38,9 +39,9 @@ def initial_model(
     torch.manual_seed(seed)
     try:
         if arguments.model_name_or_path:
-            model, notes = _from_checkpoint(arguments.model_name_or_path, changes)
+            model, notes = _from_checkpoint(model_class, arguments.model_name_or_path, changes)
         else:
-            model, notes = _from_scratch(arguments.config_name, tokenizer, changes), []
+            model, notes = model_class(_named_config(arguments.config_name, tokenizer, changes)), []
     except StrictDataclassError as error:
         raise ValueError(f"model configuration: {error.__cause__ or error}") from None
     notes += check_vocabulary(tokenizer, model.config)
@@ -54,10 +55,10 @@ def initial_model(
     return model, notes
 
 
-def _from_scratch(config_name: str, tokenizer: PreTrainedTokenizerBase, changes: dict) -> SpanBertForPreTraining:
+def _named_config(config_name: str, tokenizer: PreTrainedTokenizerBase, changes: dict) -> SpanBertConfig:
     if config_name in SIZES:
         vocabulary = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-        return SpanBertForPreTraining(SpanBertConfig(**(SIZES[config_name] | vocabulary | changes)))
+        return SpanBertConfig(**(SIZES[config_name] | vocabulary | changes))
     path = Path(config_name, "config.json") if Path(config_name).is_dir() else Path(config_name)
     if not path.is_file():
         raise ValueError(f"config_name={config_name}: neither a folder with a config.json nor one of {list(SIZES)}")
@@ -68,19 +69,21 @@ def _from_scratch(config_name: str, tokenizer: PreTrainedTokenizerBase, changes:
     if not isinstance(fields, dict) or fields.get("model_type", "bert") not in ("bert", "spanbert"):
         found = f"of model_type {fields.get('model_type')!r}" if isinstance(fields, dict) else "not a JSON object"
         raise ValueError(f"{path} is {found}; expected the configuration of a bert or spanbert model")
-    return SpanBertForPreTraining(SpanBertConfig.from_dict(fields | changes))
+    return SpanBertConfig.from_dict(fields | changes)
 
 
-def _from_checkpoint(name: str, changes: dict) -> tuple[SpanBertForPreTraining, list[str]]:
+def _from_checkpoint(
+    model_class: type[SpanBertPreTrainedModel], name: str, changes: dict
+) -> tuple[SpanBertPreTrainedModel, list[str]]:
     """Also from pytorch_model.bin, all that the released SpanBERT has: read as tensors alone, no code runs."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # no table of what is missing: it is told in one line below
     try:
-        model, info = SpanBertForPreTraining.from_pretrained(
+        model, info = model_class.from_pretrained(
             name,
             dtype=torch.float32,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # refused below, by name
+            ignore_mismatched_sizes=True,  # refused below, by name, but for the heads of tasks
             **changes,
         )
     except StrictDataclassError:
@@ -93,17 +96,18 @@ def _from_checkpoint(name: str, changes: dict) -> tuple[SpanBertForPreTraining, 
         ) from error
     finally:
         logging.set_verbosity(verbosity)
-    if mismatched := sorted(info["mismatched_keys"]):
+    of_tasks = [key for key, *_ in info["mismatched_keys"] if not key.startswith(("bert.", "cls."))]
+    if mismatched := sorted(key for key in info["mismatched_keys"] if key[0] not in of_tasks):
         key, found, expected = mismatched[0]
         raise ValueError(
             f"model_name_or_path={name}: {key} is {tuple(found)}, by its config.json {tuple(expected)} is expected: "
             "the two do not belong together; fetch both again"
         )
-    missing = sorted(info["missing_keys"])
+    missing = sorted({*info["missing_keys"], *of_tasks})
     if encoder := [key for key in missing if key.startswith("bert.") and not key.startswith("bert.pooler.")]:
         raise ValueError(
             f"model_name_or_path={name} lacks {len(encoder)} tensors of the encoder, such as {encoder[0]}: "
             "it is not a BERT or SpanBERT checkpoint, or a damaged one"
         )
-    heads = sorted({".".join(key.split(".")[:2]) for key in missing})
+    heads = sorted({".".join(key.split(".")[: 2 if key.startswith(("bert.", "cls.")) else 1]) for key in missing})
     return model, [f"new in this model, not in {name}: {', '.join(heads)}"] if heads else []

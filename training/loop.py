@@ -12,11 +12,13 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
 from training.arguments import OptimizationArguments, RunArguments
-from training.batches import KeyedBatches
+from training.batches import Batches
+from training.best import Best
 from training.checkpoint import (
     Checkpoints,
     check_same_run,
     load,
+    load_best,
     load_model_tensors,
     load_optimizer_tensors,
     model_tensors,
@@ -41,8 +43,11 @@ class TrainerState:
     step: int = 0
     skipped_in_a_row: int = 0
     skipped_updates: int = 0
+    num_tokens: int = 0  # trained on, without padding
     seconds: float = 0.0  # of training and evaluation, over all resumes
     evaluation: dict = field(default_factory=dict)  # the newest
+    best_step: int | None = None  # whose weights are kept, where a run keeps the best
+    best_score: float | None = None
 
 
 @dataclass
@@ -61,20 +66,22 @@ def train(
     accelerator: Accelerator,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: KeyedBatches,
+    batches: Batches,
     state: TrainerState,
     optimization: OptimizationArguments,
     run: RunArguments,
     progress: Progress,
     evaluate: Callable[[torch.nn.Module], dict] | None = None,
     extra_files: dict[str, bytes] | None = None,
+    best: Best | None = None,
 ) -> Outcome:
     """Trains from `state.step` to the last step; `state` is kept up to date.
 
-    The loss of an update is the sum over its tokens divided by their number over all micro-batches and processes.
-    `evaluate` gives the model's scores; it is called each `eval_steps` and after the last step. Checkpoints are
-    written each `checkpointing_steps`, after the last step, and when a signal asks to stop, with `extra_files` beside.
-    An update whose gradient is not finite is skipped; after ten in a row the run has diverged, and ends.
+    The loss of an update is the sum over what it predicts divided by its number over all micro-batches and processes.
+    `evaluate` gives the model's scores; it is called each `eval_steps` and after the last step, and `best` keeps the
+    weights that scored best. Checkpoints are written each `checkpointing_steps`, after the last step, and when a
+    signal asks to stop, with `extra_files` beside. An update whose gradient is not finite is skipped; after ten in a
+    row the run has diverged, and ends.
     """
     checkpoints = Checkpoints(run.output_dir, run.checkpoints_total_limit)
     began = monotonic() - state.seconds
@@ -92,7 +99,7 @@ def train(
                 try:
                     with progress.paused():
                         tensors = model_tensors(bare), optimizer_tensors(bare, optimizer)
-                        checkpoints.save(state.step, *tensors, asdict(state), extra_files)
+                        checkpoints.save(state.step, *tensors, asdict(state), extra_files, best and best.tensors)
                         write_status(run.output_dir, "running", state.step)
                 except DiskFull as full:
                     error = full
@@ -105,16 +112,17 @@ def train(
         for micro_batches in batches.from_step(state.step, last_step, run.dataloader_num_workers):
             if _asked_to_stop(accelerator, request.signal):
                 break
-            losses, grad_norm, num_tokens, num_masked = update(
-                accelerator, model, optimizer, micro_batches, state.step, optimization, run.seed
+            losses, grad_norm, num_tokens, num_items = update(
+                accelerator, model, optimizer, micro_batches, state.step, optimization, batches
             )
             tokens += num_tokens
+            state.num_tokens += num_tokens
             state.step += 1
             first_sample = (state.step - 1) * optimization.global_batch_size
             samples = f"samples {first_sample} to {first_sample + optimization.global_batch_size - 1}"
-            if num_masked == 0:
+            if num_items == 0:
                 state.skipped_updates += 1
-                progress.say(f"warning: update {state.step} skipped, it has no masked token ({samples})")
+                progress.say(f"warning: update {state.step} skipped, it has {batches.nothing_to_predict} ({samples})")
             elif grad_norm is None:
                 state.skipped_updates += 1
                 state.skipped_in_a_row += 1
@@ -146,8 +154,10 @@ def train(
             if evaluate and (is_last or (run.eval_steps and state.step % run.eval_steps == 0)):
                 with progress.paused():
                     state.evaluation = evaluate(model)
+                    if best:
+                        best.consider(state, accelerator.unwrap_model(model))
                 progress.write(state.step, eval=state.evaluation)
-                progress.say(_evaluation_line(state.step, state.evaluation))
+                progress.say(_evaluation_line(batches.held_out_name, state))
             if is_last or (run.checkpointing_steps and state.step % run.checkpointing_steps == 0):
                 save()
         else:
@@ -165,8 +175,9 @@ def resume(
     optimizer: torch.optim.Optimizer,
     run: RunArguments,
     identity: dict,
+    best: Best | None = None,
 ) -> tuple[TrainerState, list[str]]:
-    """The state to go on from, with weights and optimizer put back, and a line for each checkpoint that was skipped.
+    """The state to go on from, with weights, optimizer and `best` put back, and a line for each skipped checkpoint.
 
     Raises ValueError where the checkpoint is damaged, or of a run with another `identity`.
     """
@@ -179,6 +190,8 @@ def resume(
     load_model_tensors(bare, model_state, path)
     load_optimizer_tensors(bare, optimizer, optimizer_state, path)
     state = TrainerState(**saved)
+    if best:
+        best.tensors = load_best(path)
     return state, [*skipped, f"resumed {path.name}"]
 
 
@@ -189,22 +202,24 @@ def update(
     micro_batches: list[dict],
     step: int,
     optimization: OptimizationArguments,
-    seed: int,
+    batches: Batches,
 ) -> tuple[dict[str, torch.Tensor], float | None, int, int]:
-    """The update that follows `step` others, from this process's `micro_batches`.
+    """The update that follows `step` others, from this process's `micro_batches` of `batches`.
 
     Returns this process's share of the loss and its parts, the gradient's norm or None where it is not finite, and the
-    numbers of tokens and of masked tokens over all processes. Without a finite gradient or a masked token the weights
-    stay as they were.
+    numbers of tokens and of predicted items over all processes. Without a finite gradient or an item the weights stay
+    as they were.
     """
-    num_masked, num_rows, num_tokens = _global_counts(accelerator, micro_batches)
+    counts, num_tokens = _global_counts(accelerator, batches, micro_batches)
+    num_items = counts["num_items_in_batch"]
+    denominators = {name: max(count, 1) for name, count in counts.items()}
     losses = {}
     for micro, batch in enumerate(micro_batches):
         batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in batch.items()}
-        torch.manual_seed(dropout_seed(seed, step, micro, accelerator.process_index))
+        torch.manual_seed(dropout_seed(batches.seed, step, micro, accelerator.process_index))
         is_last = micro == len(micro_batches) - 1
         with contextlib.nullcontext() if is_last else accelerator.no_sync(model):
-            output = model(**batch, num_items_in_batch=max(num_masked, 1), num_sequences_in_batch=num_rows)
+            output = model(**batch, **denominators)
             # DDP takes the mean over processes; the count is global already.
             accelerator.backward(output.loss * accelerator.num_processes)
         for name in LOSSES:
@@ -213,24 +228,25 @@ def update(
 
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     norm = float(accelerator.clip_grad_norm_(parameters, optimization.max_grad_norm or math.inf))
-    if math.isfinite(norm) and num_masked:
+    if math.isfinite(norm) and num_items:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate_at(step, optimization)
         optimizer.step()
     optimizer.zero_grad()
-    return losses, norm if math.isfinite(norm) else None, num_tokens, num_masked
+    return losses, norm if math.isfinite(norm) else None, num_tokens, num_items
 
 
-def _global_counts(accelerator: Accelerator, micro_batches: list[dict]) -> tuple[int, int, int]:
-    """Masked tokens, rows and tokens of an update over all processes."""
-    counts = [
-        sum(int((batch["labels"] != -100).sum()) for batch in micro_batches),
-        sum(len(batch["labels"]) for batch in micro_batches),
-        sum(int(batch["attention_mask"].sum()) for batch in micro_batches),
-    ]
+def _global_counts(
+    accelerator: Accelerator, batches: Batches, micro_batches: list[dict]
+) -> tuple[dict[str, int], int]:
+    """What `batches` counts in an update, and its tokens, over all processes."""
+    of_each = [batches.counts(batch) for batch in micro_batches]
+    totals = {name: sum(counts[name] for counts in of_each) for name in of_each[0]}
+    totals["tokens"] = sum(int(batch["attention_mask"].sum()) for batch in micro_batches)
     if accelerator.num_processes > 1:
-        counts = accelerator.reduce(torch.tensor(counts, device=accelerator.device), "sum").tolist()
-    return tuple(counts)
+        summed = accelerator.reduce(torch.tensor(list(totals.values()), device=accelerator.device), "sum")
+        totals = dict(zip(totals, summed.tolist(), strict=True))
+    return totals, totals.pop("tokens")
 
 
 def _asked_to_stop(accelerator: Accelerator, signal: str | None) -> bool:
@@ -246,6 +262,7 @@ def dropout_seed(seed: int, step: int, micro_batch: int, process_index: int) -> 
     return int(np.random.SeedSequence([seed, step, micro_batch, process_index]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _evaluation_line(step: int, scores: dict) -> str:
-    shown = [f"{name} {value:.4g}" for name, value in scores.items() if isinstance(value, float)]
-    return f"held-out, step {step:,}: " + ", ".join(shown)
+def _evaluation_line(name: str, state: TrainerState) -> str:
+    shown = [f"{name} {value:.4g}" for name, value in state.evaluation.items() if isinstance(value, float)]
+    best = "" if state.best_step is None else f" (best: step {state.best_step:,})"
+    return f"{name}, step {state.step:,}: " + ", ".join(shown) + best

@@ -1,54 +1,62 @@
 """What `--check` prints: the run as it would be, from its arguments and from three timed steps. Writes nothing."""
 
+from dataclasses import dataclass
 from time import monotonic
 
 import torch
 from accelerate import Accelerator
 
 from training.arguments import OptimizationArguments, RunArguments
-from training.batches import KeyedBatches
+from training.batches import Batches
 from training.loop import update
-from training.progress import duration, flops_per_token, peak_memory, short
+from training.progress import duration, peak_memory, short
 
 
 TIMED_STEPS = 3
 GIGA = 1e9
 
 
+@dataclass
+class TextFacts:
+    """What a plan says of the text, and needs to know of it: tokens computed a row, FLOPs to train on a token."""
+
+    text: str
+    tokens_per_row: float
+    flops_per_token: float
+    keeps_best: bool = False
+
+
 def plan(
     accelerator: Accelerator,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    batches: KeyedBatches,
-    mask_ratio: float,
+    batches: Batches,
     optimization: OptimizationArguments,
     run: RunArguments,
+    facts: TextFacts,
 ) -> str:
     """The plan as text, a line for each figure. Trains the model for three steps: it is of no other use then."""
-    blocks = batches.blocks
-    config = accelerator.unwrap_model(model).config
     model.train()
     seconds = []
     for step in range(TIMED_STEPS):
         began = monotonic()
-        update(accelerator, model, optimizer, batches[step], step, optimization, run.seed)
+        update(accelerator, model, optimizer, batches[step], step, optimization, batches)
         seconds.append(monotonic() - began)
     seconds_per_step = min(seconds[1:])  # the first allocates
 
     num_parameters = sum(p.numel() for p in model.parameters())
-    tokens_per_step = optimization.global_batch_size * blocks.max_seq_length
-    flops = flops_per_token(config, blocks.max_seq_length, mask_ratio) * tokens_per_step
+    tokens_per_step = optimization.global_batch_size * facts.tokens_per_row
+    flops = facts.flops_per_token * tokens_per_step
     steps = optimization.last_step
-    checkpoint = 3 * 4 * num_parameters  # weights and two moments, fp32
+    tensors = 4 if facts.keeps_best else 3  # weights, two moments, the best weights, in fp32
+    checkpoint = tensors * 4 * num_parameters
     kept = (run.checkpoints_total_limit or steps // (run.checkpointing_steps or steps)) + 1
-    passes = steps * optimization.global_batch_size / len(blocks)
+    passes = steps * optimization.global_batch_size / len(batches.rows)
     accumulation = optimization.gradient_accumulation_steps(accelerator.num_processes)
-    report = blocks.report
     lines = {
         "parameters": f"{num_parameters:,}",
-        "text": f"{report['num_documents']:,} documents, {report['num_tokens']:,} tokens in {len(blocks):,} rows of "
-        f"{blocks.max_seq_length} ({report['padding_share']:.1%} padding)",
-        "tokens a step": f"{tokens_per_step:,} ({optimization.global_batch_size} rows: "
+        "text": facts.text,
+        "tokens a step": f"{tokens_per_step:,.0f} ({optimization.global_batch_size} rows: "
         f"{optimization.per_device_train_batch_size} x {accelerator.num_processes} processes x {accumulation} "
         "accumulated)",
         "steps": f"{steps:,} ({passes:.2f} passes over the text)",

@@ -116,6 +116,15 @@ def _trained_tokenizer(data: DataArguments, training: dict) -> PreTrainedTokeniz
     return load_tokenizer(str(cached(data.cache_dir, name, build)))
 
 
+def text_facts(blocks: Blocks) -> str:
+    """What there is to train on, in a phrase."""
+    report = blocks.report
+    return (
+        f"{report['num_documents']:,} documents, {report['num_tokens']:,} tokens in {len(blocks):,} rows of "
+        f"{blocks.max_seq_length} ({report['padding_share']:.1%} padding)"
+    )
+
+
 def describe(name: str, blocks: Blocks) -> str:
     """What was read, made and skipped, in a few lines."""
     report = blocks.report

@@ -9,7 +9,7 @@ be pushed; 128 + n stopped by signal n, with a checkpoint to resume from.
 
 import contextlib
 import sys
-from datetime import timedelta
+from dataclasses import asdict
 from pathlib import Path
 
 from training.arguments import PRETRAINING, one_line_errors, parse_recipe
@@ -22,51 +22,37 @@ def main(argv: list[str] | None = None) -> int:
     data, architecture, masking, optimization, run = arguments = parse_recipe(PRETRAINING, argv, __doc__)
 
     # Only now, so that --help and a misspelt field answer at once.
-    import transformers
-    from accelerate import Accelerator, InitProcessGroupKwargs
     from accelerate.utils import broadcast_object_list
 
     from training.batches import HeldOut, KeyedBatches, make_collator
     from training.blocks import scratch_cache
-    from training.checkpoint import check_output_dir, claim_output_dir
     from training.finish import exit_status, finish
-    from training.hardware import check_launch, launch_notes, use_fast_cpu_paths
+    from training.hardware import launch_notes
     from training.initial_model import initial_model
-    from training.loop import resume, train
+    from training.loop import train
     from training.optimization import decoupled_adamw
-    from training.plan import plan
-    from training.prepare import describe, prepare, tokenizer_of
-    from training.processes import check_same, release, together
-    from training.progress import Progress, flops_per_token, running
-    from training.record import checkpoint_files, identity, results_record, run_record, write_json
-    from training.span_lengths import span_lengths_record
-
-    accelerator = Accelerator(
-        mixed_precision=optimization.mixed_precision,
-        log_with=run.report_to,
-        project_dir=run.output_dir,
-        # The other processes wait while one tokenizes, exports or pushes.
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=2))],
+    from training.plan import TextFacts, plan
+    from training.prepare import describe, prepare, text_facts, tokenizer_of
+    from training.processes import release, together
+    from training.progress import flops_per_token
+    from training.record import (
+        checkpoint_files,
+        data_record,
+        default_model_id,
+        identity,
+        results_record,
+        run_record,
     )
-    transformers.utils.logging.disable_progress_bar()
-    is_main = accelerator.is_main_process
+    from training.session import begin, take_up
+    from training.span_lengths import span_lengths_record
+    from training.summary import filled_spans, summary
+
     with contextlib.ExitStack() as stack:
-        stack.callback(accelerator.end_training)
-        scratch = None
-        with together(accelerator):
-            check_launch(accelerator)
-            if accelerator.device.type == "cpu":
-                use_fast_cpu_paths()
-            if run.report_to and not accelerator.log_with:
-                raise ValueError(f"report_to={run.report_to} is not installed; run: pip install {run.report_to}")
-            optimization.gradient_accumulation_steps(accelerator.num_processes)  # refused before the text is read
-            if run.check and run.output_dir:
-                check_output_dir(run.output_dir, run.resume_from_checkpoint)
-            if run.check and is_main:
-                scratch = stack.enter_context(scratch_cache(data.cache_dir))
-            elif is_main:
-                stack.enter_context(claim_output_dir(run.output_dir, run.resume_from_checkpoint))
+        accelerator = begin(stack, run, optimization)
+        is_main = accelerator.is_main_process
         if run.check:
+            with together(accelerator):
+                scratch = stack.enter_context(scratch_cache(data.cache_dir)) if is_main else None
             data.cache_dir = broadcast_object_list([scratch])[0]
 
         # The others read what the main process prepares. The model comes before the text, whose preparation may take
@@ -97,40 +83,37 @@ def main(argv: list[str] | None = None) -> int:
         # No scheduler is prepared: the learning rate is a function of the step.
         model, optimizer = accelerator.prepare(model, decoupled_adamw(model, optimization))
         stack.callback(release, model)
+        flops = flops_per_token(config, data.max_seq_length, masking.mask_ratio)
         if run.check:
-            accelerator.print(plan(accelerator, model, optimizer, batches, masking.mask_ratio, optimization, run))
+            facts = TextFacts(text_facts(blocks), data.max_seq_length, flops)
+            accelerator.print(plan(accelerator, model, optimizer, batches, optimization, run, facts))
             return 0
-        same = identity(run, optimization, masking, blocks, config)
         with together(accelerator):
-            state, notes = resume(accelerator, model, optimizer, run, same)
-        check_same(accelerator, {"step": state.step, **same})
-        with together(accelerator):
-            record = run_record(argv, arguments, accelerator, blocks)
+            model_id = run.hub_model_id or default_model_id(architecture)
+            record = run_record("training/pretrain.py", argv, arguments, accelerator, model_id)
+            record["data"] = data_record(data, blocks)
             if is_main:
                 record["span_lengths"] = span_lengths_record(batches, tokenizer, masking, optimization)
-                write_json(record, Path(run.output_dir, "run.json"))
-            if run.report_to:
-                accelerator.init_trackers("pretrain")
-            progress = Progress(
-                run.output_dir,
-                optimization.last_step,
-                state.step,
-                flops_per_token(config, data.max_seq_length, masking.mask_ratio),
-                is_main,
-                accelerator.log if run.report_to else None,
-            )
-            for note in notes:
-                progress.say(note)
-            if is_main:
-                stack.enter_context(running(run.output_dir, state))
+        same = identity(run, optimization, blocks.fingerprint, config, masking=asdict(masking))
+        state, progress = take_up(
+            stack, accelerator, model, optimizer, run, same, record, optimization.last_step, flops
+        )
         files = checkpoint_files(config, tokenizer)
         outcome = train(accelerator, model, optimizer, batches, state, optimization, run, progress, held_out, files)
         status = exit_status(outcome)
         with together(accelerator):
             if is_main:
                 model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # exported in fp32, as it is saved
-                results = results_record(state, optimization, blocks)
-                status = finish(outcome, model, tokenizer, record, results, run, held_out)
+                results = results_record(state, optimization, len(blocks)) | {"held_out": state.evaluation or None}
+
+                def closing(folder: Path) -> list[str]:
+                    if not held_out:
+                        return []
+                    shown = filled_spans(str(folder), tokenizer, next(held_out.batches()))
+                    return [summary(results["held_out"]), *shown]
+
+                opens = "AutoModelForPreTraining.from_pretrained"
+                status = finish(outcome, model, tokenizer, record, results, run, opens, closing)
         return status
 
 

@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import shlex
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,13 +12,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase
 
 from modeling_spanbert import SIZES, SpanBertConfig
-from training.arguments import (
-    MaskingArguments,
-    ModelArguments,
-    OptimizationArguments,
-    RunArguments,
-    resolved,
-)
+from training.arguments import DataArguments, RunArguments, UpdateArguments, WeightsArguments, resolved
 from training.blocks import Blocks
 from training.hardware import describe_hardware
 from training.loop import TrainerState
@@ -29,23 +22,19 @@ PACKAGES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "nu
 
 
 def identity(
-    run: RunArguments,
-    optimization: OptimizationArguments,
-    masking: MaskingArguments,
-    blocks: Blocks,
-    config: SpanBertConfig,
+    run: RunArguments, optimization: UpdateArguments, data_fingerprint: str, config: SpanBertConfig, **more: dict
 ) -> dict:
     """What a run and the one that resumes it must share, or the second would not be the first continued."""
     return {
         "seed": run.seed,
         "global_batch_size": optimization.global_batch_size,
-        "data_fingerprint": blocks.fingerprint,
-        "masking": asdict(masking),
+        "data_fingerprint": data_fingerprint,
         "config": config.to_diff_dict(),
+        **more,
     }
 
 
-def default_model_id(architecture: ModelArguments) -> str:
+def default_model_id(architecture: WeightsArguments) -> str:
     """`spanbert-SIZE-cased`, or after the configuration or weights that the run starts from."""
     if architecture.config_name in SIZES:
         return f"spanbert-{architecture.config_name}-cased"
@@ -54,9 +43,21 @@ def default_model_id(architecture: ModelArguments) -> str:
     return name if name.lower().startswith("spanbert") else f"spanbert-{name}"
 
 
-def run_record(argv: list[str], arguments: tuple, accelerator: Accelerator, blocks: Blocks) -> dict:
-    """The content of run.json; `arguments` are the five of `training/pretrain.py`, in its order."""
-    data, architecture, _, _, run = arguments
+def run_record(script: str, argv: list[str], arguments: tuple, accelerator: Accelerator, model_id: str) -> dict:
+    """The content of run.json, but for the data; `arguments` are all dataclasses of the run."""
+    fields = resolved(*arguments)
+    return {
+        "model_id": model_id,
+        "command": shlex.join([*_launcher(accelerator), script, *argv]),
+        "arguments": fields,
+        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+        "hardware": describe_hardware(accelerator),
+        "seed": fields["seed"],
+    }
+
+
+def data_record(data: DataArguments, blocks: Blocks) -> dict:
+    """What run.json says of the text of a pre-training run."""
     reported = (
         "num_documents",
         "num_tokens",
@@ -69,15 +70,7 @@ def run_record(argv: list[str], arguments: tuple, accelerator: Accelerator, bloc
         "warnings",
     )
     counts = {name: blocks.report[name] for name in reported if name in blocks.report}
-    return {
-        "model_id": run.hub_model_id or default_model_id(architecture),
-        "command": shlex.join([*_launcher(accelerator), "training/pretrain.py", *argv]),
-        "arguments": resolved(*arguments),
-        "versions": {"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
-        "hardware": describe_hardware(accelerator),
-        "seed": run.seed,
-        "data": {"files": data.train_file or [data.dataset_name], **counts, "fingerprint": blocks.fingerprint},
-    }
+    return {"files": data.train_file or [data.dataset_name], **counts, "fingerprint": blocks.fingerprint}
 
 
 def _launcher(accelerator: Accelerator) -> list[str]:
@@ -90,16 +83,14 @@ def _launcher(accelerator: Accelerator) -> list[str]:
     return [*on_cpus, "torchrun", *nodes, "--nproc_per_node", str(on_this_one)]
 
 
-def results_record(state: TrainerState, optimization: OptimizationArguments, blocks: Blocks) -> dict:
-    """The content of results.json: how far the run came, in what time, and its last scores."""
-    rows = state.step * optimization.global_batch_size
+def results_record(state: TrainerState, optimization: UpdateArguments, num_rows: int) -> dict:
+    """The content of results.json, but for the scores: how far the run came, in what time."""
     return {
         "step": state.step,
-        "num_tokens_seen": round(rows * blocks.max_seq_length * (1 - blocks.report["padding_share"])),
-        "num_passes": rows / len(blocks),
+        "num_tokens_seen": state.num_tokens,
+        "num_passes": state.step * optimization.global_batch_size / num_rows,
         "wall_seconds": state.seconds,
         "skipped_updates": state.skipped_updates,
-        "held_out": state.evaluation or None,
     }
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from training import report_of_task
 from training.arguments import one_line_errors
 from training.charts import MAX_POINTS, Points, figure, styles, svg_bars, svg_curve, swatch
 
@@ -26,11 +27,12 @@ from training.charts import MAX_POINTS, Points, figure, styles, svg_bars, svg_cu
 TEMPLATE = Path(__file__).with_suffix(".html.jinja")
 REPORT = "report.html"
 OF_RUN = ("model_id", "command", "arguments", "versions", "hardware", "data")
-OF_RESULTS = ("step", "num_tokens_seen", "num_passes", "wall_seconds", "held_out")
+OF_RESULTS = ("step", "num_tokens_seen", "num_passes", "wall_seconds")
 NOT_MEASURED = "-"
 PARTS = {"MLM": "mlm_loss", "SBO": "sbo_loss", "NSP": "nsp_loss"}
 LOSS, HELD_OUT_LOSS, ACCURACY = "nats a masked token", "nats a predicted token", "accuracy (%)"
 UNIGRAM = "unigram guess"
+Chart = tuple[str, dict[str, Points], str, bool]  # title, curves by name, what y measures, whether y starts at 0
 ACCURACIES = {"MLM": "accuracy", "SBO": "sbo_accuracy", "NSP": "nsp_accuracy", UNIGRAM: "unigram_accuracy"}
 
 
@@ -63,9 +65,11 @@ def render(run: dict, lines: list[dict], results: dict | None) -> str:
     """The page. `run` and `results` are those of `training/record.py`, `lines` those of metrics.jsonl by step."""
     logged = [line for line in lines if "loss" in line]
     evaluations = {line["step"]: line["eval"] for line in lines if line.get("eval")}
-    if results and results["held_out"]:
+    if results and results.get("held_out"):
         evaluations[results["step"]] = results["held_out"]
     scores_step, scores = max(evaluations.items(), default=(0, {}))
+    of_task = "task" in run
+    held_out = [{"step": step, **scores} for step, scores in sorted(evaluations.items())]
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -73,12 +77,13 @@ def render(run: dict, lines: list[dict], results: dict | None) -> str:
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         run=run,
         summary=summary(run, logged, results),
-        scores_step=scores_step,
-        scores=score_rows(scores),
-        curves=curves(logged, evaluations),
+        of_task=of_task,
+        scores_step=results["best_step"] if of_task and results else scores_step,
+        scores=report_of_task.score_rows(run, scores, results) if of_task else score_rows(scores),
+        curves=curves(logged, report_of_task.charts(run, held_out) if of_task else held_out_charts(held_out)),
         lengths=masked_lengths(run),
-        spans=span_lengths(scores) if scores else None,
-        data=data_facts(run),
+        spans=span_lengths(scores) if scores and not of_task else None,
+        data=report_of_task.data_facts(run) if of_task else data_facts(run),
         skipped_updates=skipped_updates(logged),
         arguments={name: as_typed(value) for name, value in run["arguments"].items()},
     )
@@ -88,7 +93,7 @@ def summary(run: dict, logged: list[dict], results: dict | None) -> dict[str, st
     """How far the run came, in what time."""
     arguments = run["arguments"]
     step = results["step"] if results else logged[-1]["step"] if logged else 0
-    last_step = arguments["stop_after_step"] or arguments["max_train_steps"]
+    last_step = run.get("last_step") or arguments["stop_after_step"] or arguments["max_train_steps"]
     facts = {"steps": f"{step:,} of {last_step:,}" + ("" if results else " (the run has not finished)")}
     if results:
         facts["tokens seen"] = f"{results['num_tokens_seen']:,} ({results['num_passes']:.2f} passes over the text)"
@@ -98,7 +103,7 @@ def summary(run: dict, logged: list[dict], results: dict | None) -> dict[str, st
         facts["speed"] = f"{statistics.median(speeds):,.0f} tokens/s (median)"
     losses = points(logged, "loss")
     if losses:
-        facts["training loss"] = f"{figure(losses[-1][1])} nats a masked token, at step {losses[-1][0]:,}"
+        facts["training loss"] = f"{figure(losses[-1][1])} {loss_unit(run)}, at step {losses[-1][0]:,}"
     return facts
 
 
@@ -119,25 +124,31 @@ def score_rows(scores: dict) -> list[tuple[str, str, str]]:
     ]
 
 
-def curves(logged: list[dict], evaluations: dict[int, dict]) -> list[tuple[str, Markup, list, list[str]]]:
-    """Title, SVG, legend (swatch, name, what it came to) and notes of each chart that has a point."""
-    held_out = [{"step": step, **scores} for step, scores in sorted(evaluations.items())]
+def loss_unit(run: dict) -> str:
+    return "a label" if "task" in run else LOSS
+
+
+def held_out_charts(held_out: list[dict]) -> list[Chart]:
+    """The charts of the scores on held-out text, by step."""
 
     def shares(name: str) -> Points:
         return [(step, 100 * value) for step, value in points(held_out, name)]
 
-    losses = {name: points(logged, key) for name, key in PARTS.items()}
-    held_out_losses = {name: points(held_out, key) for name, key in PARTS.items()}
+    losses = {name: points(held_out, key) for name, key in PARTS.items()}
+    accuracies = {name: shares(key) for name, key in ACCURACIES.items()}
+    return [
+        ("Held-out loss", losses | {UNIGRAM: points(held_out, "unigram_entropy")}, HELD_OUT_LOSS, False),
+        ("Held-out accuracy", accuracies, ACCURACY, True),
+    ]
+
+
+def curves(logged: list[dict], of_scores: list[Chart]) -> list[tuple[str, Markup, list, list[str]]]:
+    """Title, SVG, legend (swatch, name, what it came to) and notes of each chart that has a point."""
+    parts = {name: points(logged, key) for name, key in PARTS.items()}
     charts = [
-        ("Training loss", {"loss": points(logged, "loss")}, LOSS, False),
-        ("Its parts", losses if sum(map(bool, losses.values())) > 1 else {}, LOSS, False),
-        ("Held-out loss", held_out_losses | {UNIGRAM: points(held_out, "unigram_entropy")}, HELD_OUT_LOSS, False),
-        (
-            "Held-out accuracy",
-            {name: shares(key) for name, key in ACCURACIES.items()},
-            ACCURACY,
-            True,
-        ),
+        ("Training loss", {"loss": points(logged, "loss")}, LOSS if parts["MLM"] else "a label", False),
+        ("Its parts", parts if sum(map(bool, parts.values())) > 1 else {}, LOSS, False),
+        *of_scores,
         ("Learning rate", {"learning rate": points(logged, "lr")}, "learning rate", True),
         ("Gradient norm", {"gradient norm": points(logged, "grad_norm")}, "norm, before clipping", True),
         ("Throughput", {"tokens/s": points(logged, "tokens_per_second")}, "tokens/s, all processes", True),
