@@ -11,10 +11,8 @@ import json
 import math
 import os
 import platform
-import random
 import sys
 import time
-from dataclasses import fields, replace
 from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +21,7 @@ import torch
 
 from eval.tasks import TASKS, find_task
 from eval.tasks.extractive_qa import HALVES, ExtractiveQa
-from eval.tasks.task import Loaded, Task, open_model
+from eval.tasks.task import Task, configured, open_model, sample
 
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scikit-learn", "scipy", "seqeval")
@@ -50,7 +48,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     option("--seed", type=int, default=42, help="of that sample (default: 42)")
     option("--batch_size", type=int, default=32, help="rows that are run together (default: 32)")
     option("--max_seq_length", type=int, help="tokens of a row; give that of the training where it was another one")
+    option("--doc_stride", type=int, help="question answering: pieces from window to window (default: 128)")
     option("--negative_label", help="the relation that is none (default: no_relation)")
+    option("--strict", action="store_true", help="refuse data with anything that is left out or put right")
     known = parser._option_string_actions
     for word in argv:
         name = word.split("=")[0]
@@ -60,7 +60,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
             raise ValueError(f"unknown field '{name[2:]}'{what}")
     arguments = parser.parse_args(argv)
     # [CLS], [SEP] and two tokens: the entities of a relation, or a word of either text
-    for name, minimum in (("max_examples", 1), ("batch_size", 1), ("max_seq_length", 4)):
+    for name, minimum in (("max_examples", 1), ("batch_size", 1), ("max_seq_length", 4), ("doc_stride", 1)):
         value = getattr(arguments, name)
         if value is not None and value < minimum:
             raise ValueError(f"{name}={value}: must be at least {minimum}")
@@ -76,14 +76,9 @@ def chosen_tasks(arguments: argparse.Namespace) -> list[Task]:
         raise ValueError(f"{len(arguments.data_file)} files in data_file for {len(tasks)} tasks: expected one each")
     if arguments.split in HALVES and (whole := [task.name for task in tasks if not isinstance(task, ExtractiveQa)]):
         raise ValueError(f"split={arguments.split}: {whole[0]} has no halves, only question answering has")
-    for name in ("max_seq_length", "negative_label"):
-        value = getattr(arguments, name)
-        able = [name in {field.name for field in fields(task)} for task in tasks]
-        if value is not None and not any(able):
-            raise ValueError(f"{name}={value}: {', '.join(arguments.task)} has no such setting")
-        if value is not None:
-            tasks = [replace(task, **{name: value}) if can else task for task, can in zip(tasks, able, strict=True)]
-    return tasks
+    names = ("max_seq_length", "doc_stride", "negative_label")
+    given = {name: getattr(arguments, name) for name in names}
+    return configured(tasks, {name: value for name, value in given.items() if value is not None})
 
 
 def check_output_dir(path: Path) -> None:
@@ -92,14 +87,6 @@ def check_output_dir(path: Path) -> None:
         raise FileExistsError(f"output_dir {path} is a file; give a folder")
     if path.is_dir() and any(path.iterdir()):
         raise FileExistsError(f"output_dir {path} is not empty; give another one, or remove what is in it")
-
-
-def sample(loaded: Loaded, size: int | None, seed: int) -> list[dict]:
-    """`size` of the examples, in their order; all where they are fewer."""
-    if size is None or size >= len(loaded.examples):
-        return loaded.examples
-    numbers = sorted(random.Random(seed).sample(range(len(loaded.examples)), size))
-    return [loaded.examples[number] for number in numbers]
 
 
 def evaluate(task: Task, examples: list[dict], split: str, arguments: argparse.Namespace, folder: Path) -> dict:
@@ -149,7 +136,9 @@ def run(argv: list[str]) -> dict:
         loaded = task.load(data_file, split)
         for note in loaded.notes():
             print(f"{task.name}: {note}", file=sys.stderr)
-        examples.append(sample(loaded, arguments.max_examples, arguments.seed))
+        if arguments.strict:
+            loaded.refuse(data_file or task.name)
+        examples.append(sample(loaded.examples, arguments.max_examples, arguments.seed))
 
     record = {
         "model": arguments.model_name_or_path,

@@ -15,9 +15,9 @@ from typing import ClassVar
 
 from eval.metrics.mrqa import mrqa_scores
 from eval.metrics.squad import squad_scores
-from eval.metrics.squad_v2 import squad_v2_scores
+from eval.metrics.squad_v2 import best_no_answer_threshold, squad_v2_scores
 from eval.tasks.files import numbered_lines, parse_json, read_json, require
-from eval.tasks.task import Loaded, load_from_hub, row_length
+from eval.tasks.task import Loaded, Task, load_from_hub, row_length
 from modeling_spanbert import QuestionAnswerer, SpanBertForQuestionAnswering
 from modeling_spanbert.question_answering import (
     encode_questions,
@@ -34,7 +34,7 @@ HALVES = ("dev-half", "test-half")
 
 
 @dataclass(frozen=True)
-class ExtractiveQa:
+class ExtractiveQa(Task):
     """A data set of questions, contexts and answers.
 
     `format` is None for a user's own file, whose content decides it. `hub` is the data set's place on the Hub, and
@@ -49,6 +49,7 @@ class ExtractiveQa:
     doc_stride: int = 128
 
     model_class: ClassVar = SpanBertForQuestionAnswering
+    pipeline_tag: ClassVar = "question-answering"
 
     def load(self, data_file: str | None, split: str, training: bool = False) -> Loaded:
         """See `Task.load`. The splits "dev-half" and "test-half" are those of `half`, of the file or of validation.
@@ -206,7 +207,7 @@ class ExtractiveQa:
             raise ValueError(f"{self.hub[0]} has no subset {self.subset!r} in split {split!r}; found: {found}")
 
     def config_fields(self, examples, tokenizer) -> dict:
-        return {}
+        return {"null_score_diff_threshold": None}  # not that of questions it was fine-tuned on before
 
     def featurize(self, examples, tokenizer, config) -> list[dict]:
         """Windows with `start_positions` and `end_positions`: 0 in those that do not have all of the answer."""
@@ -245,6 +246,21 @@ class ExtractiveQa:
             for example, found in zip(examples, n_best, strict=True)
         ]
 
+    def calibrate(self, model, predictions, examples) -> list[dict]:
+        """Of SQuAD 2.0: the threshold with the best F1, ties among questions minded, goes into the config."""
+        if examples[0]["format"] != "squad_v2":
+            return predictions
+        threshold, _ = best_no_answer_threshold(predictions, in_squad_layout(examples))
+        model.config.null_score_diff_threshold = threshold
+        return [prediction | {"no_answer_threshold": threshold} for prediction in predictions]
+
+    def majority(self, training, examples) -> list[dict]:
+        """The most frequent answer, or none where that is the most frequent."""
+        answers = Counter(example["answers"][0] if example["answers"] else "" for example in training)
+        [(text, _)] = answers.most_common(1)
+        common = {"prediction_text": text, "no_answer_probability": float(not text), "no_answer_threshold": 0.0}
+        return [{"id": example["id"]} | common for example in examples]
+
     def score(self, predictions, examples) -> dict[str, float]:
         """See `squad_scores`, `squad_v2_scores` (its threshold is the model's) and `mrqa_scores`."""
         return SCORES[examples[0]["format"]](predictions, examples)
@@ -263,6 +279,17 @@ class ExtractiveQa:
         }
         path = folder / f"predictions_{self.name}.json"
         path.write_text(json.dumps(texts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def usage(self, config) -> str:
+        return USAGE
+
+
+USAGE = """\
+from transformers import pipeline
+
+answer = pipeline("span-question-answering", model={model}, trust_remote_code=True)
+print(answer(question="Where does Ada work?", context="Ada Lovelace works at a library in London."))
+"""
 
 
 def in_squad_layout(examples: list[dict]) -> list[dict]:

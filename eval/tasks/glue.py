@@ -4,15 +4,17 @@ Files are GLUE's own TSVs: one item a line, no quoting, CoLA's without a header.
 two), `label` (its name, or a float for STS-B; None in a test set) and `index`, its number in a submission.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
+from statistics import fmean
 from typing import Any, ClassVar
 
 from eval.metrics.glue import glue_scores
 from eval.tasks.files import numbered_lines
-from eval.tasks.task import Loaded, load_from_hub, logits_of, row_length
+from eval.tasks.task import Loaded, Task, load_from_hub, logits_of, row_length
 from modeling_spanbert import SpanBertForSequenceClassification
 
 
@@ -21,7 +23,7 @@ COLA_COLUMNS = ("source", "label", "mark", "sentence")
 
 
 @dataclass(frozen=True)
-class Glue:
+class Glue(Task):
     """One of the tasks.
 
     `texts` and `label` are the columns of its files. `labels` maps what the files and submissions say to the label's
@@ -43,6 +45,7 @@ class Glue:
     max_seq_length: int = 128
 
     model_class: ClassVar = SpanBertForSequenceClassification
+    pipeline_tag: ClassVar = "text-classification"
 
     def load(self, data_file: str | None, split: str, training: bool = False) -> Loaded:
         """See `Task.load`. Items without label are accepted in split "test" only, for their predictions alone.
@@ -167,6 +170,12 @@ class Glue:
         logits = logits_of(model, tokenizer, rows, batch_size)
         return [of_row.item() if names is None else names[of_row.argmax().item()] for of_row in logits]
 
+    def majority(self, training, examples) -> list[str | float]:
+        """The most frequent label, or the mean value."""
+        labels = [example["label"] for example in training]
+        guess = Counter(labels).most_common(1)[0][0] if self.labels else fmean(labels)
+        return [guess] * len(examples)
+
     def score(self, predictions, examples) -> dict[str, float]:
         """See `glue_scores`; nothing for examples without labels."""
         golds = [example["label"] for example in examples]
@@ -194,7 +203,18 @@ class Glue:
             text = "index\tprediction\n" + "".join(f"{index}\t{line}\n" for index, line in pairs)
             (folder / f"{self.submission}.tsv").write_text(text, encoding="utf-8")
 
+    def usage(self, config) -> str:
+        if len(self.texts) == 1:
+            return USAGE.replace("{texts}", '"Ada has written a wonderful book."')
+        return USAGE.replace("{texts}", '{"text": "Ada has written a book.", "text_pair": "There is a book by Ada."}')
 
+
+USAGE = """\
+from transformers import pipeline
+
+classify = pipeline("text-classification", model={model}, trust_remote_code=True)
+print(classify({texts}))
+"""
 PAIR = ("sentence1", "sentence2")
 ENTAILMENT = {"entailment": "entailment", "not_entailment": "not_entailment"}
 EQUIVALENT = {"0": "not_equivalent", "1": "equivalent"}

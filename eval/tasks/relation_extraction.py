@@ -5,16 +5,18 @@ user's own copy.
 """
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from eval.metrics.tacred import tacred_scores
 from eval.tasks.files import read_json, require
-from eval.tasks.task import Loaded, needs_own_copy, row_length
+from eval.tasks.task import Loaded, Task, needs_own_copy, row_length
 from modeling_spanbert import RelationExtractor, SpanBertForRelationExtraction
 from modeling_spanbert.relations import (
     RelationFeaturizer,
+    add_entity_tokens,
     check_spans,
     closest,
     label_ids,
@@ -27,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class RelationExtraction:
+class RelationExtraction(Task):
     """A data set of sentences with a subject, an object and their relation.
 
     `negative_label` is the relation that is none, which the scores leave out; "none" where every label counts.
@@ -41,6 +43,7 @@ class RelationExtraction:
     max_seq_length: int = 128
 
     model_class: ClassVar = SpanBertForRelationExtraction
+    pipeline_tag: ClassVar = "text-classification"
 
     def load(self, data_file: str | None, split: str, training: bool = False) -> Loaded:
         """See `Task.load`. Raises ValueError, with the id, for no relation and for what `check_spans` refuses."""
@@ -57,10 +60,7 @@ class RelationExtraction:
         return Loaded(examples)
 
     def config_fields(self, examples, tokenizer) -> dict:
-        """`label2id`, `id2label` and the entity map: functions of the sets and counts of the training examples.
-
-        `modeling_spanbert.relations.add_entity_tokens` adds the tokens of the map that the vocabulary lacks.
-        """
+        """`label2id`, `id2label` and the entity map: functions of the sets and counts of the training examples."""
         if self.negative_label == "none":
             labels = relation_labels(examples, examples[0]["relation"])
         else:
@@ -73,6 +73,9 @@ class RelationExtraction:
             "relation_pooling": self.relation_pooling,
             "entity_token_map": make_entity_token_map(self.relation_input, tokenizer, *types),
         }
+
+    def prepare_model(self, model, tokenizer) -> None:
+        add_entity_tokens(model, tokenizer)
 
     def featurize(self, examples, tokenizer, config) -> list[dict]:
         """See `RelationFeaturizer`; `labels` are ids of `config.label2id`."""
@@ -97,6 +100,9 @@ class RelationExtraction:
         extractor = RelationExtractor(model, tokenizer, batch_size, row_length(self, model.config))
         return [found["label"] for found in extractor.predict(examples)]
 
+    def majority(self, training, examples) -> list[str]:
+        return [Counter(example["relation"] for example in training).most_common(1)[0][0]] * len(examples)
+
     def score(self, predictions, examples) -> dict[str, float]:
         """See `tacred_scores`."""
         return tacred_scores(predictions, [example["relation"] for example in examples], self.negative_label)
@@ -108,6 +114,23 @@ class RelationExtraction:
         """predictions_<name>.txt: one label a line, as the official scorer reads it."""
         text = "".join(f"{label}\n" for label in predictions)
         (folder / f"predictions_{self.name}.txt").write_text(text, encoding="utf-8")
+
+    def usage(self, config) -> str:
+        """With the first of the model's types for each entity, where it is shown types."""
+        types = ""
+        for role, name in (("SUBJ", "subject"), ("OBJ", "object")):
+            known = [each.split("=", 1)[1] for each in config.entity_token_map or {} if each.startswith(f"{role}=")]
+            types += f", {name}_type={known[0]!r}" if known else ""
+        return USAGE.replace("{types}", types)
+
+
+USAGE = """\
+from modeling_spanbert import RelationExtractor
+
+extract = RelationExtractor.from_pretrained({model})
+text = "Ada Lovelace works at a library in London."
+print(extract(text=text, subject=(0, 12), object=(35, 41){types}))
+"""
 
 
 ROWS = tuple(RelationExtraction(name) for name in ("relation_extraction", "tacred", "tacrev", "retacred"))

@@ -1,7 +1,8 @@
 """What a task is: files -> examples -> features -> predictions -> scores. One family a file, a dataset is a row."""
 
+import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -28,6 +29,11 @@ class Loaded:
         for what, places in self.counts.items():
             yield f"{what}: {len(places)} ({', '.join(places[:3])}{', …' if len(places) > 3 else ''})"
 
+    def refuse(self, source: str) -> None:
+        """Raises ValueError where anything was remarkable: what `--strict` asks for."""
+        if self.counts:
+            raise ValueError(f"{source}: {next(self.notes())}; put it right, or leave out --strict")
+
 
 class Task(Protocol):
     """A dataset and what is done with it. Evaluation and fine-tuning know no more than this of any of them.
@@ -37,7 +43,9 @@ class Task(Protocol):
 
     name: str
     model_class: ClassVar[type[PreTrainedModel]]
+    pipeline_tag: ClassVar[str]  # the Hub's name of what its models do
     max_seq_length: int  # of a row, or what the model takes if that is less
+    hub: tuple[str, ...] = ()  # its data set on the Hub, and the configuration there; none: the user's own copy
 
     def load(self, data_file: str | None, split: str, training: bool = False) -> Loaded:
         """The examples of a file in the task's format, or of the Hub's data set (`data_file` None).
@@ -47,6 +55,10 @@ class Task(Protocol):
 
     def config_fields(self, examples: list[dict], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
         """What the configuration of a new model needs of its training examples: labels by name, and the like."""
+
+    def prepare_model(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        """Adds to a new model and its tokenizer what the task needs in the vocabulary."""
+        return None
 
     def featurize(
         self, examples: list[dict], tokenizer: PreTrainedTokenizerBase, config: SpanBertConfig
@@ -58,6 +70,13 @@ class Task(Protocol):
     ) -> list:
         """A prediction for each example, in their order; batches hold rows of like lengths."""
 
+    def calibrate(self, model: PreTrainedModel, predictions: list, examples: list[dict]) -> list:
+        """Sets in the model's config what is found on development data; the `predictions`, as they are with it."""
+        return predictions
+
+    def majority(self, training: list[dict], examples: list[dict]) -> list:
+        """What one predicts for `examples` who knows only what is most frequent in `training`."""
+
     def score(self, predictions: list, examples: list[dict]) -> dict[str, float]:
         """The figures of `eval/metrics`, by the names and on the scale of the task's official scorer."""
 
@@ -66,6 +85,27 @@ class Task(Protocol):
 
     def write(self, predictions: list, examples: list[dict], folder: Path, split: str) -> None:
         """Writes `predictions_<name>` into `folder`, as the official scorer reads it."""
+
+    def usage(self, config: SpanBertConfig) -> str:
+        """Python that tries a fine-tuned model, whose place stands in it as {model}."""
+
+
+def configured(tasks: list[Task], settings: dict[str, Any]) -> list[Task]:
+    """The tasks with those of `settings` that each has. Raises ValueError for one that none of them has."""
+    for name, value in settings.items():
+        able = [name in {field.name for field in fields(task)} for task in tasks]
+        if not any(able):
+            raise ValueError(f"{name}={value}: {', '.join(task.name for task in tasks)} has no such setting")
+        tasks = [replace(task, **{name: value}) if can else task for task, can in zip(tasks, able, strict=True)]
+    return tasks
+
+
+def sample(examples: list[dict], size: int | None, seed: int) -> list[dict]:
+    """`size` of the examples, in their order; all where they are fewer."""
+    if size is None or size >= len(examples):
+        return examples
+    numbers = sorted(random.Random(seed).sample(range(len(examples)), size))
+    return [examples[number] for number in numbers]
 
 
 def needs_own_copy(name: str) -> ValueError:

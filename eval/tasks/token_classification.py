@@ -6,6 +6,7 @@ An example is a dict: `words` and `tags` ("O", "B-TYPE", "I-TYPE"), one for each
 import json
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 
 from eval.metrics.ner import ner_scores
 from eval.tasks.files import numbered_lines, parse_json, require
-from eval.tasks.task import Loaded, logits_of, needs_own_copy, row_length
+from eval.tasks.task import Loaded, Task, logits_of, needs_own_copy, row_length
 from modeling_spanbert import SpanBertForTokenClassification
 
 
@@ -22,13 +23,14 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class TokenClassification:
+class TokenClassification(Task):
     """A data set of sentences with tags."""
 
     name: str
     max_seq_length: int = 512
 
     model_class: ClassVar = SpanBertForTokenClassification
+    pipeline_tag: ClassVar = "token-classification"
 
     def load(self, data_file: str | None, split: str, training: bool = False) -> Loaded:
         """See `Task.load`. Raises ValueError, with file:line, for another number of columns or what is no IOB tag.
@@ -107,6 +109,11 @@ class TokenClassification:
                 tags[number][word] = names[best[place]]
         return tags
 
+    def majority(self, training, examples) -> list[list[str]]:
+        """The most frequent tag, for every word."""
+        [(tag, _)] = Counter(tag for example in training for tag in example["tags"]).most_common(1)
+        return [[tag] * len(example["words"]) for example in examples]
+
     def score(self, predictions, examples) -> dict:
         """See `ner_scores`: in seqeval's default mode (as conlleval); `strict_*` are in its strict mode (IOB2)."""
         golds = [example["tags"] for example in examples]
@@ -124,6 +131,19 @@ class TokenClassification:
             rows = zip(example["words"], example["tags"], tags, strict=True)
             sentences.append("".join(f"{'_'.join(word.split()) or '_'} {gold} {tag}\n" for word, gold, tag in rows))
         (folder / f"predictions_{self.name}.txt").write_text("\n".join(sentences), encoding="utf-8")
+
+    def usage(self, config) -> str:
+        return USAGE
+
+
+# "first": what the model has learnt is the tag of a word at its first piece.
+USAGE = """\
+from transformers import pipeline
+
+tag = pipeline("token-classification", model={model}, trust_remote_code=True, aggregation_strategy="first")
+for entity in tag("Ada Lovelace works at a library in London."):
+    print(entity)
+"""
 
 
 def _is_object(line: str) -> bool:
