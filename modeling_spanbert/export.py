@@ -23,15 +23,18 @@ from pathlib import Path
 import httpx2  # what huggingface_hub speaks with
 import jinja2
 import torch
-from huggingface_hub import HfApi, ModelCardData
+from huggingface_hub import EvalResult, HfApi, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .configuration_spanbert import AUTO_CLASSES
+from .modeling_spanbert import SpanBertForQuestionAnswering
+from .question_answering import SpanBertQuestionAnsweringPipeline
 
 
-TEMPLATE = Path(__file__).parent.parent / "model_cards" / "template.md"
+MODEL_CARDS = Path(__file__).parent.parent / "model_cards"
+TEMPLATE, FINETUNED_TEMPLATE = "template.md", "finetuned.md"
 logger = logging.getLogger(__name__)
 PASSING = {408, 429, 500, 502, 503, 504}  # answers of the Hub that the next try may not get
 
@@ -41,7 +44,7 @@ from transformers import pipeline
 
 fill = pipeline("fill-mask", model={model}, trust_remote_code=True)
 for guess in fill({text}):
-    print(f"{{guess['score']:.3f}}  {{guess['sequence']}}")
+    print(f"{guess['score']:.3f}  {guess['sequence']}")
 """
 EXAMPLE_TEXT = "The people of the United {mask_token} want peace."
 
@@ -104,13 +107,18 @@ def export(
         shutil.rmtree(leftover, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        model.save_pretrained(partial)  # brings the modelling file and its flat siblings along
-        tokenizer.save_pretrained(partial)
+        save(model, tokenizer, partial)
         reloaded = verify(model, partial)
         text = EXAMPLE_TEXT.format(mask_token=tokenizer.mask_token)
-        example = verify_remote_code(partial, reloaded, text) if in_clean_process else None
+        source = usage(run, str(partial), text)
+        example = None
+        if in_clean_process:
+            output = verify_remote_code(partial, reloaded, "" if needs_package(source) else source)
+            if needs_package(source):
+                output = run_python(source, partial)
+            example = {"text": text, "output": output}
 
-        run = run | {"model": describe(model), "tokenizer": tokenizer_facts, "from_hub": from_hub(run["arguments"])}
+        run = run | {"model": describe(model), "tokenizer": tokenizer_facts, "from_hub": from_hub(run)}
         results = results | {"example": example}
         (partial / "README.md").write_text(render_card(run, results), encoding="utf-8")
         (partial / "results.json").write_text(to_json(run, results), encoding="utf-8")
@@ -124,6 +132,15 @@ def export(
     partial.rename(output_dir)
     shutil.rmtree(older, ignore_errors=True)
     return output_dir
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """With the modelling file and its flat siblings; for question answering also with the pipeline that answers."""
+    if type(model) is SpanBertForQuestionAnswering:
+        SpanBertQuestionAnsweringPipeline(model, tokenizer).save_pretrained(folder)
+    else:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 def refuse_non_finite(model: PreTrainedModel) -> None:
@@ -156,9 +173,11 @@ def describe_tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict:
     }
 
 
-def from_hub(arguments: dict) -> dict[str, str | None]:
+def from_hub(run: dict) -> dict[str, str | None]:
     """The data set and the first weights of a run where they are names on the Hub: not folders of this machine."""
-    names = {"dataset": arguments["dataset_name"], "base_model": arguments["model_name_or_path"]}
+    of_task = (run["data"].get("hub") or [None])[0]
+    dataset = run["arguments"].get("dataset_name") or of_task
+    names = {"dataset": dataset, "base_model": run["arguments"]["model_name_or_path"]}
     return {key: name if name and not Path(name).expanduser().exists() else None for key, name in names.items()}
 
 
@@ -238,11 +257,10 @@ def verify(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     return reloaded
 
 
-def verify_remote_code(folder: Path, model: PreTrainedModel, text: str) -> dict:
+def verify_remote_code(folder: Path, model: PreTrainedModel, source: str = "") -> str:
     """Opens an export by every Auto class, with its own code, in a process where this package cannot be imported.
 
-    Compares the outputs with those of `model` and runs the card's snippet on `text`, which holds the mask token.
-    Returns {"text", "output"}: the text and what the snippet printed.
+    Compares the outputs with those of `model`. Returns what `source`, the card's snippet, prints there.
 
     Raises:
         RuntimeError: it does not load, or gives other outputs.
@@ -250,6 +268,17 @@ def verify_remote_code(folder: Path, model: PreTrainedModel, text: str) -> dict:
     with tempfile.TemporaryDirectory() as scratch:
         probe, found = f"{scratch}/probe.safetensors", f"{scratch}/outputs.safetensors"
         save_file(probe_batch(model), probe)
+        printed = run_python(BLOCK + source + CLEAN_PROCESS, folder, probe, found)
+        compare(probe_outputs(model), load_file(found), folder)
+    return printed
+
+
+def run_python(source: str, folder: Path, *arguments: str) -> str:
+    """What `source` prints, in a Python of its own, offline, on the CPU and with no code cached of other exports.
+
+    `folder` and `arguments` are its command line. Raises RuntimeError, with its last line, where it fails.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
         environment = os.environ | {
             "HF_MODULES_CACHE": scratch,
             "HF_HUB_OFFLINE": "1",
@@ -258,18 +287,17 @@ def verify_remote_code(folder: Path, model: PreTrainedModel, text: str) -> dict:
             "CUDA_VISIBLE_DEVICES": "",
             "PYTHONIOENCODING": "utf-8",  # a byte-level vocabulary guesses more than ASCII
         }
-        source = BLOCK + snippet(str(folder), text) + CLEAN_PROCESS
         process = subprocess.run(  # noqa: S603 - our own text, this Python
-            [sys.executable, "-c", source, str(folder), probe, found],
+            [sys.executable, "-c", source, str(folder), *arguments],
             env=environment,
             capture_output=True,
             encoding="utf-8",
         )
-        if process.returncode:
-            last_line = (process.stderr.strip().splitlines() or ["no message"])[-1]
-            raise RuntimeError(f"{folder} does not load without the package: {last_line}")
-        compare(probe_outputs(model), load_file(found), folder)
-    return {"text": text, "output": process.stdout.strip()}
+    if process.returncode:
+        last_line = (process.stderr.strip().splitlines() or ["no message"])[-1]
+        where = "" if needs_package(source) else " without the package"
+        raise RuntimeError(f"{folder} does not load{where}: {last_line}")
+    return process.stdout.strip()
 
 
 def compare(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], folder: Path) -> None:
@@ -281,54 +309,107 @@ def compare(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor], f
 # The card
 
 
-def snippet(model: str, text: str) -> str:
-    return SNIPPET.format(model=json.dumps(model), text=json.dumps(text))
+def usage(run: dict, model: str, text: str) -> str:
+    """The snippet of the card: `run["usage"]` of a fine-tuned model, else one that fills the mask of `text`."""
+    return run.get("usage", SNIPPET).replace("{model}", json.dumps(model)).replace("{text}", json.dumps(text))
+
+
+def needs_package(source: str) -> bool:
+    return "import modeling_spanbert" in source or "from modeling_spanbert" in source
 
 
 def render_card(run: dict, results: dict) -> str:
     """The model card, from nothing but these two; a key that is missing is an error, never a blank.
 
     `run`: `model_id`, `command`, `arguments` (resolved fields of the recipe, by name), `versions` ({name: version}),
-    `hardware` (a phrase), `data` ({"files": [str], "num_documents", "num_tokens", "num_rows", "padding_share" (0-1),
-    "fingerprint"}), and what `export` adds: `model` (`describe`), `tokenizer` (`describe_tokenizer`) and `from_hub`.
+    `hardware` (a phrase), `data`, and what `export` adds: `model` (`describe`), `tokenizer` (`describe_tokenizer`) and
+    `from_hub`. `results`: `step`, `num_tokens_seen`, `wall_seconds` (all starts of the run together), and `example`,
+    which `export` adds (None, or {"text", "output"}).
 
-    `results`: `step`, `num_tokens_seen`, `wall_seconds` (all starts of the run together), `held_out` (None, or what
-    `eval.held_out.held_out_scores` returns: losses in nats, accuracies 0-1), and `example`, which `export` adds (None,
-    or {"text", "output"}).
+    Of a pre-trained model `data` has "files" ([str]), "num_documents", "num_tokens", "num_rows", "padding_share" (0-1)
+    and "fingerprint", and `results` has `held_out` (None, or what `eval.held_out.held_out_scores` returns: losses in
+    nats, accuracies 0-1) and, where tasks were tried, `downstream`.
+
+    Of a fine-tuned one `run` has `task` ({"name", "pipeline_tag", "metric", "settings"}) and `usage` (Python with
+    {model} for the model's name), `data` has "files" or "hub", "splits", "num_examples", "num_validation_examples",
+    "num_rows", "mean_length", "notes" and "fingerprint", and `results` has `best_step`, `results` and `majority` (rows
+    as those of eval/run.py: {"task", "split", "n", "metric", "value"}).
     """
     arguments = run["arguments"]
-    metadata = ModelCardData(
-        language="en",
-        # Weights that continue someone else's are theirs to license.
-        license=None if arguments["model_name_or_path"] else "apache-2.0",
-        library_name="transformers",
-        pipeline_tag="fill-mask",
-        tags=["spanbert", "bert", "span-masking", "pretraining"],
-        base_model=run["from_hub"]["base_model"],
-        datasets=[run["from_hub"]["dataset"]] if run["from_hub"]["dataset"] else None,
-        metrics=["accuracy"],
-    )
     example = results["example"]
     text = example["text"] if example else EXAMPLE_TEXT.format(mask_token=run["tokenizer"]["mask_token"])
+    source = usage(run, run["model_id"], text)
     environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(MODEL_CARDS),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,  # noqa: S701 - Markdown, not HTML
     )
-    for name, form in {"number": "{:,}", "percent": "{:.1%}", "loss": "{:.3f}"}.items():
+    for name, form in {"number": "{:,}", "percent": "{:.1%}", "loss": "{:.3f}", "figure": "{:.4g}"}.items():
         # Adding 0 makes a missing key say its name.
         environment.filters[name] = lambda value, form=form: form.format(value + 0)
     environment.filters["without_folders"] = without_folders
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    finetuned = "task" in run
+    template = environment.get_template(FINETUNED_TEMPLATE if finetuned else TEMPLATE)
     return template.render(
-        metadata=metadata.to_yaml(),
-        snippet=snippet(run["model_id"], text).rstrip(),
+        metadata=(finetuned_metadata if finetuned else pretrained_metadata)(run, results).to_yaml(),
+        snippet=source.rstrip(),
+        needs_package=needs_package(source),
+        majority={row["metric"]: row["value"] for row in results.get("majority", [])},
         run=run,
         results=results,
         arguments=arguments,
     )
+
+
+def pretrained_metadata(run: dict, results: dict) -> ModelCardData:
+    return ModelCardData(
+        pipeline_tag="fill-mask",
+        tags=["spanbert", "bert", "span-masking", "pretraining"],
+        metrics=["accuracy"],
+        **common_metadata(run),
+    )
+
+
+def finetuned_metadata(run: dict, results: dict) -> ModelCardData:
+    """With the development scores as model-index, which the Hub shows beside the card."""
+    task, data = run["task"], run["data"]
+    dataset = data["hub"][0] if data["hub"] else task["name"]
+    scores = [
+        EvalResult(
+            task_type=task["pipeline_tag"],
+            dataset_type=dataset,
+            dataset_name=task["name"],
+            dataset_split=row["split"],
+            metric_type=row["metric"],
+            metric_value=row["value"],
+        )
+        for row in results["results"]
+        if row["value"] is not None
+    ]
+    return ModelCardData(
+        pipeline_tag=task["pipeline_tag"],
+        tags=["spanbert", "bert", task["name"]],
+        metrics=[task["metric"]],
+        model_name=run["model_id"].split("/")[-1],
+        eval_results=scores,
+        **common_metadata(run),
+    )
+
+
+def common_metadata(run: dict) -> dict:
+    """What every card's metadata has."""
+    dataset = run["from_hub"]["dataset"]
+    return {
+        "language": "en",
+        # Weights that continue someone else's are theirs to license.
+        "license": None if run["arguments"]["model_name_or_path"] else "apache-2.0",
+        "library_name": "transformers",
+        "base_model": run["from_hub"]["base_model"],
+        "datasets": [dataset] if dataset else None,
+    }
 
 
 def without_folders(name: str) -> str:

@@ -142,7 +142,7 @@ def test_an_export_whose_code_needs_the_package_is_refused(tmp_path):
     code = folder / "modeling_spanbert.py"
     code.write_text(code.read_text().replace("from .configuration_spanbert", "from modeling_spanbert"))
     with pytest.raises(RuntimeError, match="does not load without the package"):
-        verify_remote_code(folder, model, "the [MASK]")
+        verify_remote_code(folder, model)
 
 
 def test_weights_with_nan_are_refused_before_anything_is_written(tmp_path):
@@ -287,7 +287,7 @@ def facts(run: dict | None = None, results: dict | None = None) -> tuple[dict, d
     run = RUN | (run or {})
     model = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "vocab_size": 144}
     model |= {"objectives": ["mlm", "sbo"], "num_parameters": 38944}
-    added = {"model": model, "tokenizer": TOKENIZER, "from_hub": from_hub(run["arguments"])}
+    added = {"model": model, "tokenizer": TOKENIZER, "from_hub": from_hub(run)}
     return run | added, RESULTS | {"example": None} | (results or {})
 
 
