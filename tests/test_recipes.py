@@ -1,20 +1,25 @@
-"""The recipes: each row of the paper's pre-training, each ablation its difference alone, each one runs."""
+"""The recipes: each row of the paper's pre-training and each of its tasks, a variant its difference alone; all run."""
 
 import json
 from pathlib import Path
 
 import pytest
 import yaml
+from finetune_helpers import TinyFinetuning
 from helpers import ROOT
-from run_helpers import TinyRun, without_clean_process
+from run_helpers import TinyRun, as_words, without_clean_process
 
+from eval.tasks import TASKS
 from training.arguments import PRETRAINING, parse_recipe, read_recipe
 from training.corpus import Corpus
 
 
-PRETRAIN = ROOT / "training" / "recipes" / "pretrain"
+PRETRAIN, FINETUNE = (ROOT / "training" / "recipes" / name for name in ("pretrain", "finetune"))
 RECIPES = sorted(PRETRAIN.rglob("*.yaml"))
-EXTENDING = [recipe for recipe in RECIPES if "extends" in yaml.safe_load(recipe.read_text(encoding="utf-8"))]
+OF_TASKS = sorted(FINETUNE.rglob("*.yaml"))
+EXTENDING = [
+    recipe for recipe in [*RECIPES, *OF_TASKS] if "extends" in yaml.safe_load(recipe.read_text(encoding="utf-8"))
+]
 TABLES_6_AND_7 = {  # scheme and objectives of each row
     "subwords": ("subwords", ["mlm", "nsp"]),
     "whole_words": ("whole_words", ["mlm", "nsp"]),
@@ -27,7 +32,7 @@ TABLES_6_AND_7 = {  # scheme and objectives of each row
 
 
 def name(recipe: Path) -> str:
-    return recipe.relative_to(PRETRAIN).with_suffix("").as_posix()
+    return recipe.relative_to(PRETRAIN if PRETRAIN in recipe.parents else FINETUNE).with_suffix("").as_posix()
 
 
 @pytest.mark.parametrize("recipe", EXTENDING, ids=name)
@@ -38,7 +43,7 @@ def test_a_recipe_differs_from_its_parent_only_in_what_it_names(recipe):
     assert {field for field in values if values[field] != parent.get(field)} == set(stated)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=name)
+@pytest.mark.parametrize("recipe", [*RECIPES, *OF_TASKS], ids=name)
 def test_a_recipe_says_what_to_expect_and_what_it_costs(recipe):
     header = recipe.read_text(encoding="utf-8").split("\n\n")[0]
     assert "# Expect" in header and "# Cost: " in header
@@ -76,6 +81,11 @@ def tiny_run(tmp_path_factory):
     return run
 
 
+@pytest.fixture(scope="module")
+def tiny_finetuning(tmp_path_factory):
+    return TinyFinetuning(tmp_path_factory.mktemp("tasks"))
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=name)
 def test_a_recipe_runs_at_toy_size(tiny_run, recipe):
     _, _, masking, optimization, _ = parse_recipe(PRETRAINING, [str(recipe), "--output_dir", "unused"])
@@ -99,11 +109,47 @@ def test_a_recipe_runs_at_toy_size(tiny_run, recipe):
         "logging_steps": 1,
         "output_dir": tiny_run.folder / output_dir,
     }
-    argv = [word for field, value in small.items() if value is not None for word in (f"--{field}", str(value))]
-    tiny_run.argv = lambda _: [str(recipe), *argv]
+    tiny_run.argv = lambda _: [str(recipe), *as_words(small)]
     assert tiny_run.run_in_child(output_dir, without_clean_process) == 0
     lines = [line for line in tiny_run.losses(output_dir) if "loss" in line]
     assert [line["step"] for line in lines] == [1, 2, 3]
     objectives = read_recipe(recipe)["objectives"]
     assert {field[:3] for field in lines[0] if field.endswith("_loss")} == set(objectives)
     assert lines[-1]["lr"] == pytest.approx(optimization.learning_rate * 3 / optimization.num_warmup_steps)
+
+
+def test_every_task_has_a_recipe_with_the_papers_settings():
+    known = set(TASKS) - {"extractive_qa", "relation_extraction", "mnli_matched", "mnli_mismatched"}
+    recipes = {recipe.stem: read_recipe(recipe) for recipe in OF_TASKS}
+    assert {values["task"] for values in recipes.values()} == known
+    for task, values in recipes.items():
+        if task == "ner":  # not in the paper
+            continue
+        family = "qa" if "doc_stride" in values else "sentences"
+        length, epochs = {"qa": (512, 4), "sentences": (128, 10)}[family]
+        assert values["max_seq_length"] == length
+        assert values["num_train_epochs"] == (4 if task == "cola" else epochs)
+        assert values["sweep_learning_rates"] == [5e-6, 1e-5, 2e-5, 3e-5, 5e-5]
+        assert values["sweep_batch_sizes"] == [16, 32]
+    assert recipes["newsqa"]["validation_split"] == "dev-half"
+
+
+@pytest.mark.parametrize("recipe", OF_TASKS, ids=name)
+def test_a_recipe_of_a_task_runs_at_toy_size(tiny_finetuning, recipe):
+    task = read_recipe(recipe)["task"]
+    output_dir = name(recipe)
+    # What makes it small; all else is the recipe's.
+    small = {
+        "train_file": tiny_finetuning.file_of(task),
+        "validation_file": tiny_finetuning.file_of(task),
+        "config_name": tiny_finetuning.folder / "config",
+        "tokenizer_name": tiny_finetuning.folder / "tokenizer",
+        "max_train_samples": 32,
+        "max_seq_length": 64,
+        "num_train_epochs": 1,
+        "evaluations_per_epoch": 1,
+        "output_dir": tiny_finetuning.folder / output_dir,
+    }
+    tiny_finetuning.argv = lambda _: [str(recipe), *as_words(small)]
+    assert tiny_finetuning.run_in_child(output_dir, without_clean_process) == 0
+    assert tiny_finetuning.results(output_dir)["results"]
