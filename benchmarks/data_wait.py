@@ -101,7 +101,7 @@ def measure(shape: Shape, dtype: str, num_steps: int, made_up_text: Path | None)
     times = [time.perf_counter()]  # before and after each wait
     for step, micro_batches in enumerate(batches.from_step(0, num_steps, num_workers=0)):
         times.append(time.perf_counter())
-        update(accelerator, model, optimizer, micro_batches, step, optimization, run.seed)
+        update(accelerator, model, optimizer, micro_batches, step, optimization, batches)
         times.append(time.perf_counter())
     taken = [after - before for before, after in pairwise(times)]
     waits, updates = taken[::2][WARM_UP:], taken[1::2][WARM_UP:]

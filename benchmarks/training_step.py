@@ -23,7 +23,9 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from multiprocessing import get_context
+from types import SimpleNamespace
 from typing import NamedTuple
 
 from training.arguments import MaskingArguments, ModelArguments, OptimizationArguments, one_line_errors
@@ -130,6 +132,7 @@ def our_side(shape: Shape, dtype: str, num_batches: int):
     from accelerate import Accelerator
 
     from modeling_spanbert import DataCollatorForSpanMasking
+    from training.batches import KeyedBatches
     from training.initial_model import initial_model
     from training.loop import update
     from training.optimization import decoupled_adamw
@@ -154,9 +157,10 @@ def our_side(shape: Shape, dtype: str, num_batches: int):
     model, _ = initial_model(ModelArguments(config_name=shape.size), tokenizer, shape.length, SEED, accelerator.device)
     model, optimizer = accelerator.prepare(model, decoupled_adamw(model, optimization))
     model.train()
+    counted = SimpleNamespace(seed=SEED, counts=partial(KeyedBatches.counts, None))
 
     def step(number: int) -> None:
-        update(accelerator, model, optimizer, [batches[number]], number, optimization, SEED)
+        update(accelerator, model, optimizer, [batches[number]], number, optimization, counted)
 
     return accelerator.unwrap_model(model), step
 

@@ -1,0 +1,65 @@
+"""Scores of fine-tuned models on the card of the model that they started from."""
+
+import json
+import shutil
+
+import pytest
+from helpers import ROOT
+
+from training import downstream
+
+
+CARD = ROOT / "model_cards" / "results" / "spanbert-mini-cased.json"
+
+
+def write_run(folder, task="rte", start="runs/spanbert-mini-cased/export", num_examples=100, **scores):
+    folder.mkdir()
+    rows = [{"task": task, "split": "validation", "n": 50, "metric": name, "value": x} for name, x in scores.items()]
+    arguments = {"model_name_or_path": start}
+    data = {"files": ["data/RTE/train.tsv", "data/RTE/dev.tsv"], "num_examples": num_examples}
+    run = {"arguments": arguments, "task": {"name": task}, "data": data, "command": f"finetune {folder.name}"}
+    results = {"results": rows, "majority": [row | {"value": 0.5} for row in rows], "wall_seconds": 60.0}
+    (folder / "run.json").write_text(json.dumps(run))
+    (folder / "results.json").write_text(json.dumps(results))
+    return str(folder)
+
+
+@pytest.fixture
+def card(tmp_path):
+    (tmp_path / "results").mkdir()
+    return shutil.copy(CARD, tmp_path / "results" / CARD.name)
+
+
+def test_runs_are_told_apart_by_what_they_started_from(tmp_path, card):
+    ours = write_run(tmp_path / "a", accuracy=0.75, total=50)
+    control = write_run(tmp_path / "b", start=None, accuracy=None)
+    other = write_run(tmp_path / "c", start="some_bert/model", accuracy=0.8)
+    assert downstream.main([str(card), ours, control, other]) == 0
+    [row] = json.loads((tmp_path / "results" / CARD.name).read_text())["results"]["downstream"]["rows"]
+    assert row == {
+        "task": "rte (RTE)",
+        "metric": "accuracy",
+        "num_examples": 100,
+        "num_validation_examples": 50,
+        "majority": 0.5,
+        "scores": {"this model": 0.75, "random weights": None, "some-bert": 0.8},
+    }
+    text = (tmp_path / f"{CARD.stem}.md").read_text()
+    assert "| this model | random weights | some-bert | majority guess |" in text
+    assert "| rte (RTE) | 100 | 50 | accuracy | 0.75 | - | 0.8 | 0.5 |" in text
+    assert "finetune a\nfinetune b\nfinetune c\n" in text
+
+
+def test_what_cannot_be_compared_is_refused_and_the_card_stays(tmp_path, card, capsys):
+    first = write_run(tmp_path / "a", accuracy=0.75)
+    before = (tmp_path / "results" / CARD.name).read_bytes()
+    (tmp_path / "empty").mkdir()
+    for folder, message in (
+        (write_run(tmp_path / "b", accuracy=0.7), "a second run of rte (RTE) from this model"),
+        (write_run(tmp_path / "c", start=None, num_examples=99, accuracy=0.7), "rte (RTE) with other data"),
+        (str(tmp_path / "empty"), "holds no finished run: run.json is missing"),
+    ):
+        with pytest.raises(SystemExit) as exit:
+            downstream.main([str(card), first, folder])
+        assert exit.value.code == 2 and message in capsys.readouterr().err
+        assert (tmp_path / "results" / CARD.name).read_bytes() == before
