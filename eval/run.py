@@ -13,12 +13,12 @@ import os
 import platform
 import sys
 import time
-from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
+from eval.command_line import Parser, one_line_errors
 from eval.tasks import TASKS, find_task
 from eval.tasks.extractive_qa import HALVES, ExtractiveQa
 from eval.tasks.task import Task, configured, open_model, sample
@@ -27,14 +27,9 @@ from eval.tasks.task import Task, configured, open_model, sample
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scikit-learn", "scipy", "seqeval")
 
 
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ValueError(message)
-
-
 def parse(argv: list[str]) -> argparse.Namespace:
     """Raises ValueError, in one line, for what is unknown, abbreviated, missing or of another type."""
-    parser = Parser(prog="eval/run.py", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser = Parser(prog="eval/run.py", description=__doc__.splitlines()[0])
     option = parser.add_argument
     option("--task", nargs="+", required=True, metavar="NAME", help=f"of {', '.join(TASKS)}")
     option("--model_name_or_path", required=True, help="a fine-tuned model: a folder, or a repository of the Hub")
@@ -51,13 +46,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
     option("--doc_stride", type=int, help="question answering: pieces from window to window (default: 128)")
     option("--negative_label", help="the relation that is none (default: no_relation)")
     option("--strict", action="store_true", help="refuse data with anything that is left out or put right")
-    known = parser._option_string_actions
-    for word in argv:
-        name = word.split("=")[0]
-        if name.startswith("--") and name not in known:
-            closest = [each for each in known if each.startswith(name)] or get_close_matches(name, known, n=1)
-            what = f"; closest: {closest[0][2:]}" if closest else "; --help lists the fields"
-            raise ValueError(f"unknown field '{name[2:]}'{what}")
     arguments = parser.parse_args(argv)
     # [CLS], [SEP] and two tokens: the entities of a relation, or a word of either text
     for name, minimum in (("max_examples", 1), ("batch_size", 1), ("max_seq_length", 4), ("doc_stride", 1)):
@@ -168,13 +156,7 @@ def run(argv: list[str]) -> dict:
     return record
 
 
-def main(argv: list[str] | None = None) -> None:
-    try:
-        run(sys.argv[1:] if argv is None else argv)
-    except (ValueError, OSError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        print(f"error: {lines[0]}", file=sys.stderr)
-        raise SystemExit(2) from None
+main = one_line_errors(run)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from modeling_spanbert import SpanBertForPreTraining
 from modeling_spanbert.__main__ import parser
 from modeling_spanbert.export import export
 from training.arguments import PRETRAINING, parse_recipe
+from training.finetuning_arguments import FINETUNING
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -74,7 +75,8 @@ def test_the_commands_of_the_readme_are_ones_that_exist(line):
         evaluation.parse(words[3:])
     elif words[:2] == ["accelerate", "launch"]:
         assert (ROOT / words[2]).is_file()
-        parse_recipe(PRETRAINING, [str(ROOT / words[3]), *words[4:]])
+        kinds = {"training/pretrain.py": PRETRAINING, "training/finetune.py": FINETUNING}[words[2]]
+        parse_recipe(kinds, [str(ROOT / words[3]), *words[4:]])
     elif words[0] == "spanbert":
         parser().parse_args(words[1:])
     elif words[:2] == ["python", "-m"]:
@@ -88,7 +90,7 @@ def test_the_commands_of_the_readme_are_ones_that_exist(line):
 def test_links_and_files_that_the_readme_names_are_there():
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link
-    for name in re.findall(r"`(training/[\w/]+\.\w+)`", README):
+    for name in re.findall(r"`((?:training|eval)/[\w/]+\.\w+)`", README):
         assert (ROOT / name).is_file(), name
     for target in re.findall(r"`make ([\w-]+)`", README):
         assert f"\n{target}: " in MAKEFILE, target

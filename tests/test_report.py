@@ -1,4 +1,4 @@
-"""A run as one page: training/report.py, and its charts, training/charts.py."""
+"""A run as one page: training/report.py, and its charts, eval/charts.py."""
 
 import html
 import json
@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 import pytest
 from card_facts import RESULTS, RUN
 
+from eval.charts import BOTTOM, LEFT, MAX_POINTS, RIGHT, TOP, bucket_means, labels, svg_bars, svg_curve, ticks
 from training import report
-from training.charts import BOTTOM, LEFT, MAX_POINTS, RIGHT, TOP, bucket_means, labels, svg_bars, svg_curve, ticks
 
 
 ARGUMENTS = RUN["arguments"] | {"stop_after_step": None, "train_file": ["first.txt", "second.txt"]}

@@ -19,9 +19,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from eval.charts import MAX_POINTS, Points, figure, styles, svg_bars, svg_curve, swatch
 from training import report_of_task
 from training.arguments import one_line_errors
-from training.charts import MAX_POINTS, Points, figure, styles, svg_bars, svg_curve, swatch
 
 
 TEMPLATE = Path(__file__).with_suffix(".html.jinja")
