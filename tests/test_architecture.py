@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
-from training.arguments import PRETRAINING, parse_recipe
-
 
 FORBIDDEN = {
     "modeling_spanbert": {"eval", "training", "datasets", "evaluate", "accelerate", "pandas", "spacy"},
@@ -131,8 +129,7 @@ def test_nothing_large_is_tracked():
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=relative)
-def test_every_recipe_parses_and_starts_with_what_it_is(recipe):
-    parse_recipe(PRETRAINING, [str(recipe), "--output_dir", "runs/made-up"])
+def test_every_recipe_starts_with_what_it_is(recipe):
     assert recipe.read_text(encoding="utf-8").startswith("# ")
 
 
