@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from eval.tasks.files import read_json
+from modeling_spanbert.files import read_json
 
 
 def tagged_sentences(examples: list[dict]) -> list[dict]:

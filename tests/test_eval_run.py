@@ -141,7 +141,7 @@ def test_some_real_questions(tmp_path, qa_model):
         (["--max_seq_length", "3"], "max_seq_length=3: must be at least 4"),
         (["--split", "dev-half", "--task", "rte"], "split=dev-half: rte has no halves"),
         (["--negative_label", "Other"], "negative_label=Other: squad_v1 has no such setting"),
-        (["--data_file", "nowhere.json"], "data_file not found: nowhere.json"),
+        (["--data_file", "nowhere.json"], "file not found: nowhere.json"),
         (["--model_name_or_path", "nowhere/model"], "cannot open model nowhere/model ("),
     ],
 )

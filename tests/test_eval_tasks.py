@@ -129,7 +129,7 @@ def test_bad_questions_are_one_line_that_names_them(tmp_path, task, content, mes
 
 def test_files_that_cannot_be_read_are_one_line_that_names_them(tmp_path):
     load = TASKS["extractive_qa"].load
-    with pytest.raises(FileNotFoundError, match="^data_file not found: .*nowhere.json$"):
+    with pytest.raises(FileNotFoundError, match="^file not found: .*nowhere.json$"):
         load(str(tmp_path / "nowhere.json"), "validation")
     (tmp_path / "latin").write_bytes('{"data": "café"}'.encode("latin-1"))
     with pytest.raises(ValueError, match="latin is not UTF-8 text \\(byte 0xe9\\)$"):

@@ -16,9 +16,9 @@ from typing import ClassVar
 from eval.metrics.mrqa import mrqa_scores
 from eval.metrics.squad import squad_scores
 from eval.metrics.squad_v2 import best_no_answer_threshold, squad_v2_scores
-from eval.tasks.files import numbered_lines, parse_json, read_json, require
 from eval.tasks.task import Loaded, Task, load_from_hub, row_length
 from modeling_spanbert import QuestionAnswerer, SpanBertForQuestionAnswering
+from modeling_spanbert.files import numbered_lines, parse_json, read_json, require
 from modeling_spanbert.question_answering import (
     encode_questions,
     first_detected_answer,

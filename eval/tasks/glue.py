@@ -13,9 +13,9 @@ from statistics import fmean
 from typing import Any, ClassVar
 
 from eval.metrics.glue import glue_scores
-from eval.tasks.files import numbered_lines
 from eval.tasks.task import Loaded, Task, load_from_hub, logits_of, row_length
 from modeling_spanbert import SpanBertForSequenceClassification
+from modeling_spanbert.files import numbered_lines
 
 
 MALFORMED = "lines with another number of columns, left out"

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from eval.metrics.tacred import tacred_scores
-from eval.tasks.files import read_json, require
 from eval.tasks.task import Loaded, Task, needs_own_copy, row_length
 from modeling_spanbert import RelationExtractor, SpanBertForRelationExtraction
+from modeling_spanbert.files import read_json, require
 from modeling_spanbert.relations import (
     RelationFeaturizer,
     add_entity_tokens,

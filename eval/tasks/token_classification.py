@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from eval.metrics.ner import ner_scores
-from eval.tasks.files import numbered_lines, parse_json, require
 from eval.tasks.task import Loaded, Task, logits_of, needs_own_copy, row_length
 from modeling_spanbert import SpanBertForTokenClassification
+from modeling_spanbert.files import numbered_lines, parse_json, require
 
 
 TAG = re.compile(r"O|[BI]-.+")

@@ -1,4 +1,4 @@
-"""Reading task files, plain or gzipped: what cannot be read is one line that names the file and the place in it."""
+"""Reading files, plain or gzipped: what cannot be read is one line that names the file and the place in it."""
 
 import gzip
 import json
@@ -28,7 +28,7 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"data_file not found: {path}" if not path.exists() else f"{path} is no file")
+        raise FileNotFoundError(f"file not found: {path}" if not path.exists() else f"{path} is no file")
     with path.open("rb") as file:
         gzipped = file.read(2) == b"\x1f\x8b"  # by content: a name says little
     opened = gzip.open if gzipped else open
