@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import ROOT
 
+from eval.metrics.conll_coref import conll_coref_scores
 from eval.metrics.squad_v2 import squad_v2_scores
 
 
@@ -35,7 +36,7 @@ def load(monkeypatch, tmp_path):
 def test_each_folder_loads_under_its_name(load, name):
     metric = load(name, *(["rte"] if name == "glue" else []))
     assert isinstance(metric, evaluate.Metric) and metric.name == name and metric.description
-    assert {"glue", "mrqa", "ner", "squad", "squad_v2", "tacred"} <= set(NAMES)
+    assert {"conll_coref", "glue", "mrqa", "ner", "squad", "squad_v2", "tacred"} <= set(NAMES)
 
 
 def test_the_functions_do_without_evaluate():
@@ -146,6 +147,23 @@ def test_tacred(load):
     for prediction, reference in zip(labels, gold, strict=True):
         tacred.add(prediction=prediction, reference=reference)
     assert tacred.compute(negative_label="per:age")["precision"] == 50.0
+
+
+def test_conll_coref(load):
+    conll_coref = load("conll_coref")
+    # A document without mentions, one of which B-cubed finds (2 / 3 * 2 + 0) / 3, and one that is missing.
+    references = [[], [[[0, 1], [3, 3], [7, 9]]], [[[5, 5], [6, 6]]]]
+    predictions = [[], [[[0, 1], [3, 3], [8, 9]]], []]
+    expected = conll_coref_scores(predictions, references)
+    assert expected["b_cubed_recall"] == pytest.approx(100 * 4 / 3 / 5) and expected["mentions_recall"] == 40.0
+    assert conll_coref.compute(predictions=predictions, references=references) == expected
+    conll_coref.add_batch(predictions=predictions[:2], references=references[:2])
+    conll_coref.add(prediction=predictions[2], reference=references[2])
+    assert conll_coref.compute() == expected
+    both = evaluate.combine([load("conll_coref")])
+    assert both.compute(predictions=predictions, references=references) == expected
+    with pytest.raises(ValueError, match=r"predictions\[0\]\[0\]: \[5\] is no mention"):
+        load("conll_coref").compute(predictions=[[[[5]]]], references=[[]])
 
 
 def test_glue(load):
