@@ -17,6 +17,7 @@ from pathlib import Path
 
 import evaluate
 
+from eval.metrics.conll_coref import conll_coref_scores
 from eval.metrics.glue import glue_scores
 from eval.metrics.mrqa import mrqa_scores
 from eval.metrics.ner import ner_scores
@@ -26,8 +27,17 @@ from eval.metrics.tacred import tacred_scores
 
 
 METRICS = Path(__file__).resolve().parent.parent / "eval" / "metrics"
-# Items: development sets of SQuAD 2.0, SQuAD 1.1, MRQA's SearchQA and QQP; test sets of TACRED and CoNLL-2003
-SIZES = {"squad_v2": 11_873, "squad": 10_570, "mrqa": 16_980, "glue": 40_430, "tacred": 15_509, "ner": 3_453}
+# Items: development sets of SQuAD 2.0, SQuAD 1.1, MRQA's SearchQA and QQP; test sets of TACRED and CoNLL-2003, and
+# the documents of OntoNotes' test set
+SIZES = {
+    "squad_v2": 11_873,
+    "squad": 10_570,
+    "mrqa": 16_980,
+    "glue": 40_430,
+    "tacred": 15_509,
+    "ner": 3_453,
+    "conll_coref": 348,
+}
 WORDS = "the a of in 1990 Paris June river U.S. don't north-east king year football first war team won city's".split()
 
 
@@ -44,6 +54,22 @@ def made_up_questions(num_questions: int, unanswerable: float, rng: random.Rando
     return predictions, references
 
 
+def made_up_clusters(num_documents: int, rng: random.Random) -> tuple[list[list], list[list]]:
+    """Predictions and references: 13 clusters of 57 mentions a document, as OntoNotes; a fifth are missed or wrong."""
+    predictions, references = [], []
+    for _ in range(num_documents):
+        gold, predicted = [[] for _ in range(13)], [[] for _ in range(13)]
+        for place in range(57):
+            cluster = rng.randrange(13)
+            mention = [10 * place, 10 * place + rng.randrange(4)]
+            gold[cluster].append(mention)
+            if rng.random() < 0.9:
+                predicted[cluster if rng.random() < 0.9 else rng.randrange(13)].append(mention)
+        references.append(gold)
+        predictions.append(predicted)
+    return predictions, references
+
+
 def measured() -> dict[str, Callable[[], object]]:
     """By its name, a call to time."""
     rng = random.Random(0)
@@ -54,6 +80,7 @@ def measured() -> dict[str, Callable[[], object]]:
     pairs = [[rng.randint(0, 1) for _ in range(SIZES["glue"])] for _ in range(2)]
     relations = [[rng.choice(["no_relation", "a", "b"]) for _ in range(SIZES["tacred"])] for _ in range(2)]
     tags = [[rng.choices(["O", "B-PER", "I-PER", "B-LOC"], k=13) for _ in range(SIZES["ner"])] for _ in range(2)]
+    clusters = made_up_clusters(SIZES["conll_coref"], rng)
     shell = evaluate.load(str(METRICS / "squad_v2"))
     return {
         "squad_v2": lambda: squad_v2_scores(*v2),
@@ -64,6 +91,7 @@ def measured() -> dict[str, Callable[[], object]]:
         "glue": lambda: glue_scores("qqp", *pairs),
         "tacred": lambda: tacred_scores(*relations),
         "ner": lambda: ner_scores(*tags),
+        "conll_coref": lambda: conll_coref_scores(*clusters),
     }
 
 
