@@ -374,27 +374,28 @@ def pretrained_metadata(run: dict, results: dict) -> ModelCardData:
 
 
 def finetuned_metadata(run: dict, results: dict) -> ModelCardData:
-    """With the development scores as model-index, which the Hub shows beside the card."""
+    """With the score on the Hub's development set as model-index, which the Hub shows beside the card."""
     task, data = run["task"], run["data"]
-    dataset = data["hub"][0] if data["hub"] else task["name"]
+    dataset, config = (*(data["hub"] or ()), None, None)[:2]
     scores = [
         EvalResult(
             task_type=task["pipeline_tag"],
             dataset_type=dataset,
             dataset_name=task["name"],
+            dataset_config=config,
             dataset_split=row["split"],
             metric_type=row["metric"],
             metric_value=row["value"],
         )
         for row in results["results"]
-        if row["value"] is not None
+        if dataset and row["metric"] == task["metric"] and row["value"] is not None
     ]
     return ModelCardData(
         pipeline_tag=task["pipeline_tag"],
         tags=["spanbert", "bert", task["name"]],
         metrics=[task["metric"]],
-        model_name=run["model_id"].split("/")[-1],
-        eval_results=scores,
+        model_name=run["model_id"].split("/")[-1] if scores else None,
+        eval_results=scores or None,
         **common_metadata(run),
     )
 

@@ -99,10 +99,14 @@ def add_entity_tokens(model: SpanBertForRelationExtraction, tokenizer: PreTraine
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
 
 
-def relation_labels(examples: Iterable[dict], negative_label: str = "no_relation") -> list[str]:
-    """Names in the order of the ids: `negative_label`, then from the most to the least frequent, as the original."""
+def relation_labels(examples: Iterable[dict], negative_label: str | None = "no_relation") -> list[str]:
+    """Names in the order of the ids: `negative_label`, if any, then from the most to the least frequent.
+
+    So does the original, which has equally frequent ones in the order of the file, here in that of the alphabet.
+    """
     counts = Counter(example["relation"] for example in examples)
-    return [negative_label, *(label for label, _ in counts.most_common() if label != negative_label)]
+    ranked = sorted(counts, key=lambda label: (-counts[label], label))
+    return [*([negative_label] if negative_label else []), *(label for label in ranked if label != negative_label)]
 
 
 def label_ids(examples: list[dict], label2id: dict[str, int]) -> list[int]:

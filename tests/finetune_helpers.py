@@ -101,6 +101,16 @@ def sentences(task: Glue, num: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+LEARNT = {  # what makes a task learnable in some seconds
+    "squad_v1": {"num_train_epochs": 8},
+    "squad_v2": {"num_train_epochs": 8},
+    "tacred": {"num_train_epochs": 12},
+    "rte": {"num_train_epochs": 8, "global_batch_size": 4, "per_device_train_batch_size": 4},
+    "stsb": {"num_train_epochs": 12},
+    "ner": {"num_train_epochs": 6},
+}
+
+
 class TinyFinetuning(TinyRun):
     """Arguments of `training/finetune.py` for runs of a tiny model from scratch, in `folder`."""
 
@@ -154,6 +164,12 @@ class TinyFinetuning(TinyRun):
             "output_dir": self.folder / output_dir,
         }
         return as_words(defaults | changes)
+
+    def learnt(self, task: str) -> Path:
+        """The folder of a run that has learnt a task."""
+        if not (self.folder / f"learnt_{task}").exists():
+            assert self.run(f"learnt_{task}", task=task, **LEARNT[task]) == 0
+        return self.folder / f"learnt_{task}"
 
     def results(self, output_dir: str) -> dict:
         return json.loads((self.folder / output_dir / "results.json").read_text())

@@ -12,12 +12,12 @@ from training import downstream
 CARD = ROOT / "model_cards" / "results" / "spanbert-mini-cased.json"
 
 
-def write_run(folder, task="rte", start="runs/spanbert-mini-cased/export", num_examples=100, **scores):
+def write_run(folder, task="rte", start="spanbert-mini-cased", fingerprint="f", **scores):
     folder.mkdir()
     rows = [{"task": task, "split": "validation", "n": 50, "metric": name, "value": x} for name, x in scores.items()]
-    arguments = {"model_name_or_path": start}
-    data = {"files": ["data/RTE/train.tsv", "data/RTE/dev.tsv"], "num_examples": num_examples}
-    run = {"arguments": arguments, "task": {"name": task}, "data": data, "command": f"finetune {folder.name}"}
+    data = {"files": ["data/RTE/train.tsv", "data/RTE/dev.tsv"], "num_examples": 100}
+    data["examples_fingerprint"] = fingerprint
+    run = {"start": start, "task": {"name": task}, "data": data, "command": f"finetune {folder.name}"}
     results = {"results": rows, "majority": [row | {"value": 0.5} for row in rows], "wall_seconds": 60.0}
     (folder / "run.json").write_text(json.dumps(run))
     (folder / "results.json").write_text(json.dumps(results))
@@ -33,7 +33,7 @@ def card(tmp_path):
 def test_runs_are_told_apart_by_what_they_started_from(tmp_path, card):
     ours = write_run(tmp_path / "a", accuracy=0.75, total=50)
     control = write_run(tmp_path / "b", start=None, accuracy=None)
-    other = write_run(tmp_path / "c", start="some_bert/model", accuracy=0.8)
+    other = write_run(tmp_path / "c", start="some-bert", accuracy=0.8)
     assert downstream.main([str(card), ours, control, other]) == 0
     [row] = json.loads((tmp_path / "results" / CARD.name).read_text())["results"]["downstream"]["rows"]
     assert row == {
@@ -56,7 +56,7 @@ def test_what_cannot_be_compared_is_refused_and_the_card_stays(tmp_path, card, c
     (tmp_path / "empty").mkdir()
     for folder, message in (
         (write_run(tmp_path / "b", accuracy=0.7), "a second run of rte (RTE) from this model"),
-        (write_run(tmp_path / "c", start=None, num_examples=99, accuracy=0.7), "rte (RTE) with other data"),
+        (write_run(tmp_path / "c", start=None, fingerprint="g", accuracy=0.7), "rte (RTE) with other data"),
         (str(tmp_path / "empty"), "holds no finished run: run.json is missing"),
     ):
         with pytest.raises(SystemExit) as exit:

@@ -1,27 +1,34 @@
 """`training/finetune.py` from outside: every family of tasks, the best weights, exact resume, a sweep."""
 
 import json
+import math
 import os
 import re
 import shutil
 import signal
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from finetune_helpers import TinyFinetuning
+from finetune_helpers import LEARNT, TinyFinetuning
 from helpers import tiny_config
 from run_helpers import kill_at, without_clean_process
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BertConfig, BertForPreTraining
 
 from eval import run as evaluation
+from eval.tasks import TASKS
 from modeling_spanbert import (
     QuestionAnswerer,
     RelationExtractor,
+    SpanBertConfig,
     SpanBertForPreTraining,
     SpanBertForSequenceClassification,
 )
+from modeling_spanbert.export import export
 from training import checkpoint, finish, task_batches
+from training.best import Best
 
 
 @pytest.fixture(scope="module")
@@ -52,33 +59,40 @@ def test_a_run_writes_what_the_design_names(tiny_run):
     assert "fine-tuned on the task `rte` from random weights" in card and "| accuracy |" in card
 
 
-LEARNT = {  # task, what makes it learnable in some seconds, metric, what a run of it has to reach
-    "squad_v1": ({"num_train_epochs": 6}, "f1", 90),
-    "squad_v2": ({"num_train_epochs": 8}, "f1", 90),
-    "tacred": ({"num_train_epochs": 12}, "f1", 80),
-    "rte": ({"num_train_epochs": 6, "global_batch_size": 4, "per_device_train_batch_size": 4}, "accuracy", 0.9),
-    "stsb": ({"num_train_epochs": 12}, "pearson", 0.8),
-    "ner": ({"num_train_epochs": 5}, "overall_f1", 0.9),
+ENOUGH = {  # by the task's metric
+    "squad_v1": ("f1", 90),
+    "squad_v2": ("f1", 80),
+    "tacred": ("f1", 80),
+    "rte": ("accuracy", 0.9),
+    "stsb": ("pearson", 0.8),
+    "ner": ("overall_f1", 0.9),
 }
 
 
 @pytest.mark.parametrize("task", LEARNT)
-def test_each_family_learns_and_its_export_scores_the_same_under_eval_run(tiny_run, task):
-    changes, metric, enough = LEARNT[task]
-    assert tiny_run.run(f"learnt_{task}", task=task, **changes) == 0
-    found = tiny_run.scores(f"learnt_{task}")
+def test_each_family_learns_and_its_export_scores_the_same_under_eval_run(tiny_run, tmp_path, task):
+    folder, (metric, enough) = tiny_run.learnt(task), ENOUGH[task]
+    found = tiny_run.scores(folder)
     assert found[metric] >= enough
-    guesses = {row["metric"]: row["value"] for row in tiny_run.results(f"learnt_{task}")["majority"]}
+    guesses = {row["metric"]: row["value"] for row in tiny_run.results(folder)["majority"]}
     assert guesses[metric] is None or guesses[metric] < enough
 
-    export, out = tiny_run.folder / f"learnt_{task}" / "export", tiny_run.folder / f"scores_{task}"
-    argv = ["--task", task, "--data_file", tiny_run.files[task], "--model_name_or_path", export, "--output_dir", out]
-    record = evaluation.run([str(word) for word in argv])
+    words = ["--task", task, "--data_file", tiny_run.files[task], "--output_dir", tmp_path / "scores"]
+    record = evaluation.run([str(word) for word in (*words, "--model_name_or_path", folder / "export")])
     assert {row["metric"]: row["value"] for row in record["results"]} == pytest.approx(found, rel=1e-4, abs=1e-4)
 
 
+def test_what_is_learnt_is_the_training_file_and_what_is_scored_the_other_one(tiny_run):
+    other = tiny_run.folder / "other.tsv"
+    lines = tiny_run.files["rte"].read_text().replace("\tentailment", "\tnot_ENT").replace("\tnot_ent", "\tent")
+    other.write_text(lines.replace("not_ENT", "not_entailment"))  # the same sentences with the opposite labels
+    assert tiny_run.run("opposite", validation_file=other, **LEARNT["rte"]) == 0
+    lines = [line["eval"]["accuracy"] for line in tiny_run.losses("opposite") if "eval" in line]
+    assert lines[-1] < 0.2
+
+
 def test_the_threshold_of_no_answer_is_found_saved_and_applied(tiny_run):
-    export = tiny_run.folder / "learnt_squad_v2" / "export"
+    export = tiny_run.learnt("squad_v2") / "export"
     found = tiny_run.scores("learnt_squad_v2")
     answerer = QuestionAnswerer.from_pretrained(str(export), device="cpu")
     threshold = answerer.model.config.null_score_diff_threshold
@@ -93,7 +107,7 @@ def test_the_threshold_of_no_answer_is_found_saved_and_applied(tiny_run):
 
 
 def test_labels_and_entity_tokens_travel_by_name(tiny_run):
-    export = str(tiny_run.folder / "learnt_tacred" / "export")
+    export = str(tiny_run.learnt("tacred") / "export")
     extract = RelationExtractor.from_pretrained(export, device="cpu")
     config = extract.model.config
     assert set(config.label2id) == {"no_relation", "per:won", "per:lost"} and config.label2id["no_relation"] == 0
@@ -104,28 +118,45 @@ def test_labels_and_entity_tokens_travel_by_name(tiny_run):
     assert extract(text="king won the city by the river", **entities)["label"] == "per:won"
 
 
-def test_the_best_weights_are_kept_and_not_the_last(tiny_run):
-    lines = [line for line in tiny_run.losses("unbroken") if "eval" in line]
-    scores = [line["eval"]["accuracy"] for line in lines]
-    results = tiny_run.results("unbroken")
-    assert results["best_step"] == lines[scores.index(max(scores))]["step"]  # the first of equal ones
-    assert tiny_run.scores("unbroken")["accuracy"] == max(scores)
-    last = tiny_run.folder / "unbroken" / "checkpoints" / "step_00000012"
-    best = load_file(last / checkpoint.BEST)
-    exported = load_file(tiny_run.folder / "unbroken" / "export" / "model.safetensors")
-    assert best.keys() == exported.keys()
-    assert all(torch.equal(best[name], exported[name]) for name in best)
-    if results["best_step"] != 12:
-        newest = load_file(last / checkpoint.MODEL)
-        assert not all(torch.equal(best[name], newest[name]) for name in best)
+def test_the_best_weights_are_kept_and_not_the_last(tiny_run, monkeypatch):
+    score, calls = task_batches.DevelopmentScores.__call__, iter(range(100))
+    falling = [0.3, math.nan, 0.9, 0.9, 0.5, 0.1]
+
+    def scored(self, model):
+        return score(self, model) | {"accuracy": falling[min(next(calls), 5)]}
+
+    monkeypatch.setattr(task_batches.DevelopmentScores, "__call__", scored)
+    assert tiny_run.run("falling", num_train_epochs=6, checkpointing_steps=1, checkpoints_total_limit=99) == 0
+    results = tiny_run.results("falling")
+    assert results["best_step"] == 9  # of 3, 6, …: the first of equal ones
+    folder = tiny_run.folder / "falling"
+    at_that_step = load_file(folder / "checkpoints" / "step_00000009" / checkpoint.MODEL)
+    exported = load_file(folder / "export" / "model.safetensors")
+    newest = load_file(folder / "checkpoints" / f"step_{results['step']:08d}" / checkpoint.MODEL)
+    assert all(torch.equal(exported[name], at_that_step[name]) for name in exported)
+    assert not all(torch.equal(exported[name], newest[name]) for name in exported)
+
+
+def test_a_score_that_is_undefined_is_worse_than_any_other():
+    model, best = torch.nn.Linear(1, 1), Best("pearson")
+    assert best.consider(math.nan, None, model)  # there are no weights yet
+    assert not best.consider(math.nan, None, model)
+    assert best.consider(-0.5, None, model)
+    assert not best.consider(math.nan, -0.5, model) and not best.consider(-0.5, -0.5, model)
+
+
+def test_the_learning_rate_rises_and_falls_without_a_drop(tiny_run):
+    rates = [line["lr"] for line in tiny_run.losses("unbroken") if "lr" in line]  # of the update after each line's
+    # 12 updates, 1 of warm-up: as `warmup_linear` of the released code, 1 - (n - 1) / 11.
+    assert rates == pytest.approx([0.005 * (12 - step) / 11 for step in range(1, 13)])
 
 
 @pytest.mark.parametrize(
     ("owner", "name", "calls"),
     [
-        (checkpoint.Checkpoints, "_rotate", 5),  # just after the fifth checkpoint
+        (checkpoint.Checkpoints, "_rotate", 3),  # just after the third checkpoint
         (task_batches.DevelopmentScores, "predictions", 8),
-        (checkpoint, "save_file", 17),  # in the middle of a checkpoint
+        (checkpoint, "save_file", 8),  # in the middle of a checkpoint
         (finish, "export", 1),
     ],
 )
@@ -159,24 +190,69 @@ def test_accumulation_is_only_a_matter_of_memory(tiny_run):
 def test_two_processes_equal_one_with_twice_the_accumulation_bit_for_bit(tiny_run):
     changes = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "evaluations_per_epoch": 2}
     assert tiny_run.run("one", **changes) == 0
-    assert tiny_run.run_in_processes("two", lambda rank: without_clean_process(), **changes) == [0, 0]
+    assert tiny_run.run_in_processes("two", **changes) == [0, 0]
     assert tiny_run.losses("two") == tiny_run.losses("one")
     assert tiny_run.weights("two") == tiny_run.weights("one")
     assert tiny_run.scores("two") == tiny_run.scores("one")
 
 
-def test_a_head_of_another_task_is_replaced_and_told(tiny_run, capsys):
-    changes = {"config_name": None, "model_name_or_path": tiny_run.folder / "unbroken" / "export"}
-    assert tiny_run.run("from_rte", task="tacred", num_train_epochs=1, **changes) == 0
-    printed = capsys.readouterr().out
-    assert re.search(r"note: new in this model, not in .*: classifier", printed)
-    kept = load_file(tiny_run.folder / "from_rte" / "export" / "model.safetensors")
-    assert kept["classifier.weight"].shape[0] == 3
+def test_a_head_goes_on_only_where_its_labels_are_the_tasks_own(tiny_run, capsys):
+    def run_from(task: str, file, name: str) -> tuple[str, SpanBertConfig]:
+        start = tiny_run.learnt("tacred") / "export"
+        changes = {"config_name": None, "model_name_or_path": start, "train_file": file, "validation_file": file}
+        changes |= {"tokenizer_name": None, "num_train_epochs": 1, "learning_rate": 1e-9}
+        assert tiny_run.run(name, task=task, **changes) == 0
+        config = SpanBertConfig.from_pretrained(tiny_run.folder / name / "export")
+        return capsys.readouterr().out, config
+
+    note = "note: new in this model, not in"
+    before = SpanBertConfig.from_pretrained(tiny_run.learnt("tacred") / "export")
+    printed, config = run_from("tacred", tiny_run.files["tacred"], "same")
+    assert note not in printed and tiny_run.scores("same")["f1"] > 80
+
+    # Other counts, so another order of the labels: that of the head stays.
+    examples = json.loads(tiny_run.files["tacred"].read_text())
+    examples += [each | {"id": f"{each['id']}x"} for each in examples if each["relation"] == "per:lost"] * 3
+    for number, each in enumerate(examples):
+        each["id"] = str(number)
+    reordered = tiny_run.folder / "reordered.json"
+    reordered.write_text(json.dumps(examples))
+    printed, config = run_from("tacred", reordered, "reordered")
+    assert note not in printed and config.label2id == before.label2id and tiny_run.scores("reordered")["f1"] > 80
+
+    # As many labels, but others: a new head, though its shape would fit.
+    renamed = tiny_run.folder / "renamed.json"
+    renamed.write_text(tiny_run.files["tacred"].read_text().replace("per:won", "org:won"))
+    printed, config = run_from("tacred", renamed, "renamed")
+    assert f"{note} {tiny_run.learnt('tacred') / 'export'}: classifier" in printed
+    assert "org:won" in config.label2id
+
+    # Another task: nothing of the old one is left in the configuration.
+    printed, config = run_from("rte", tiny_run.files["rte"], "other_task")
+    assert f"{note} {tiny_run.learnt('tacred') / 'export'}: classifier" in printed
+    assert config.entity_token_map is None and set(config.label2id) == {"entailment", "not_entailment"}
+    card = (tiny_run.folder / "other_task" / "export" / "README.md").read_text()
+    assert "# spanbert-config-tacred-rte" in card and "from `spanbert-config-tacred`" in card
+
+
+def test_fine_tuning_starts_from_a_bert_with_a_pooler(tiny_run):
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_run.folder / "tokenizer")
+    fields = {name: getattr(tiny_config(), name) for name in ("hidden_size", "num_hidden_layers", "intermediate_size")}
+    bert = BertForPreTraining(BertConfig(vocab_size=len(tokenizer), num_attention_heads=2, **fields))
+    bert.save_pretrained(tiny_run.folder / "bert")
+    tokenizer.save_pretrained(tiny_run.folder / "bert")
+    changes = {"config_name": None, "tokenizer_name": None, "model_name_or_path": tiny_run.folder / "bert"}
+    assert tiny_run.run("from_bert", num_train_epochs=1, learning_rate=1e-9, **changes) == 0
+    model = SpanBertForSequenceClassification.from_pretrained(tiny_run.folder / "from_bert" / "export")
+    for name, tensor in bert.bert.named_parameters():
+        assert torch.allclose(model.bert.get_parameter(name), tensor, atol=1e-6), name
 
 
 def test_fine_tuning_starts_from_any_pre_trained_encoder(tiny_run, capsys):
     torch.manual_seed(0)
-    pretrained = SpanBertForPreTraining(tiny_config())
+    size = len(AutoTokenizer.from_pretrained(tiny_run.folder / "tokenizer"))
+    pretrained = SpanBertForPreTraining(tiny_config(vocab_size=size))
     pretrained.save_pretrained(tiny_run.folder / "pretrained")
     changes = {"config_name": None, "model_name_or_path": tiny_run.folder / "pretrained", "learning_rate": 1e-9}
     assert tiny_run.run("from_pretrained", num_train_epochs=1, **changes) == 0
@@ -238,6 +314,99 @@ def test_a_sweep_runs_the_grid_and_goes_on_where_it_was(tiny_run, capsys, monkey
     assert "holds a run with weight_decay=0.01, not 0.5" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_sweep_in_two_processes_is_that_in_one(tiny_run):
+    changes = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "num_train_epochs": 1}
+    changes |= {"sweep": True, "sweep_seeds": [1, 2], "sweep_batch_sizes": [16]}
+    assert tiny_run.run("sweep_in_one", **changes) == 0
+    assert tiny_run.run_in_processes("sweep_in_two", **changes) == [0, 0]
+    summaries = [json.loads((tiny_run.folder / f"sweep_in_{n}" / "sweep.json").read_text()) for n in ("one", "two")]
+    assert summaries[0]["runs"] == summaries[1]["runs"] and len(summaries[0]["runs"]) == 2
+
+
+@pytest.mark.parametrize("task", LEARNT)
+def test_each_family_trains_in_bf16(tiny_run, task):
+    assert tiny_run.run_in_child(f"bf16_{task}", task=task, mixed_precision="bf16") == 0
+    assert all(math.isfinite(line["loss"]) for line in tiny_run.losses(f"bf16_{task}") if "loss" in line)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", LEARNT)
+def test_the_usage_on_a_card_was_run_on_the_export(tmp_path, monkeypatch, task):
+    monkeypatch.setattr(finish, "export", export)  # with the check in a second Python
+    run = TinyFinetuning(tmp_path)
+    assert run.run("out", task=task, **LEARNT[task]) == 0
+    card = (tmp_path / "out" / "export" / "README.md").read_text()
+    printed = card.split("It printed:\n\n```text\n")[1].split("\n```")[0]
+    said = {"squad_v1": "'answer'", "squad_v2": "'answer'", "tacred": "'label'", "ner": "", "stsb": "'score'"}
+    assert said.get(task, "'label'") in printed
+    assert ("could not import the SpanBERT package" in card) == (task != "tacred")
+
+
+def test_a_signal_saves_and_is_told_by_the_exit_status(tiny_run):
+    changes = {"evaluations_per_epoch": 2, "resume_from_checkpoint": "auto"}
+
+    def arrange():
+        kill_at(task_batches.DevelopmentScores, "predictions", 4, by=signal.SIGTERM)
+
+    assert tiny_run.run_in_child("signalled", arrange, **changes) == 128 + signal.SIGTERM
+    assert json.loads((tiny_run.folder / "signalled" / "status.json").read_text())["state"] == "stopped"
+    assert tiny_run.run_in_child("signalled", **changes) == 0
+    assert tiny_run.losses("signalled") == tiny_run.losses("unbroken")
+    assert tiny_run.weights("signalled") == tiny_run.weights("unbroken")
+
+
+def test_a_data_set_of_the_hub_is_a_source_too(tiny_run, monkeypatch):
+    folder = tiny_run.folder / "hub"  # a folder in the layout of datasets, as no Hub can be reached
+    folder.mkdir()
+    header, *lines = tiny_run.files["rte"].read_text().splitlines()
+    rows = [dict(zip(header.split("\t"), line.split("\t"), strict=True)) for line in lines]
+    for split in ("train", "validation"):
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setitem(TASKS, "rte", replace(TASKS["rte"], hub=(str(folder),)))
+    assert tiny_run.run("from_hub", train_file=None, validation_file=None, num_train_epochs=1) == 0
+    record = json.loads((tiny_run.folder / "from_hub" / "run.json").read_text())
+    assert record["data"]["hub"] == [str(folder)] and record["data"]["num_examples"] == 60
+    assert "model-index" in (tiny_run.folder / "from_hub" / "export" / "README.md").read_text()
+
+
+def write_relations(tiny_run, change) -> Path:
+    examples = json.loads(tiny_run.files["tacred"].read_text())
+    change(examples[5])
+    path = tiny_run.folder / "changed.json"
+    path.write_text(json.dumps(examples))
+    return path
+
+
+def test_what_a_model_cannot_be_asked_is_found_before_it_is_trained(tiny_run, capsys):
+    path = write_relations(tiny_run, lambda example: example.update(obj_type="NEWTYPE"))
+    with pytest.raises(SystemExit):
+        tiny_run.run("refused", task="tacred", validation_file=path, check=True)
+    assert "error: example r5: unknown object type 'NEWTYPE'" in capsys.readouterr().err
+
+
+def test_a_negative_label_that_no_example_has_is_refused(tiny_run, capsys):
+    with pytest.raises(SystemExit):
+        tiny_run.run("refused", task="tacred", negative_label="no_relatoin")
+    message = "negative_label=no_relatoin is the relation of no training example; closest: no_relation"
+    assert message in capsys.readouterr().err
+
+
+def test_questions_without_a_token_in_context_or_answer_stop_nothing(tiny_run, caplog):
+    content = json.loads(tiny_run.files["squad_v2"].read_text())
+    paragraphs = content["data"][0]["paragraphs"]
+    zero_width = {"id": "z", "question": "who", "answers": [{"text": "\u200b", "answer_start": 3}]}
+    paragraphs.append({"context": "the\u200b king", "qas": [zero_width | {"is_impossible": False}]})
+    empty = {"id": "e", "question": "who", "answers": [], "is_impossible": True}
+    paragraphs.append({"context": "", "qas": [empty]})
+    path = tiny_run.folder / "odd.json"
+    path.write_text(json.dumps(content))
+    changes = {"task": "squad_v2", "train_file": path, "validation_file": path, "num_train_epochs": 1}
+    assert tiny_run.run("odd", **changes) == 0
+    assert "question z is left out: answer" in caplog.text
+    assert tiny_run.scores("odd")["total"] == 62
+
+
 BAD = {
     "no task": ({"task": None}, "task is missing: give --task NAME, or a recipe that has it"),
     "an unknown task": ({"task": "sqad"}, "unknown task 'sqad'; closest: squad_v.*"),
@@ -246,7 +415,7 @@ BAD = {
         "train_file=.*rte.data, validation_file=None: give both, or none for the Hub's",
     ),
     "a setting of another task": ({"doc_stride": 64}, "doc_stride=64: rte has no such setting"),
-    "a file that is not there": ({"train_file": "nowhere.tsv"}, "data_file not found: nowhere.tsv"),
+    "a file that is not there": ({"train_file": "nowhere.tsv"}, "file not found: nowhere.tsv"),
     "no weights": (
         {"config_name": None},
         "config_name=None, model_name_or_path=None: give one of them, a size to start from scratch or weights.*",
@@ -258,6 +427,14 @@ BAD = {
     "rows longer than the model": ({"max_seq_length": 65}, "max_seq_length=65, but the model has .*=64.*"),
     "no passes": ({"num_train_epochs": 0}, "num_train_epochs=0.0: must be positive"),
     "a typo": ({"num_train_epoch": 3}, "unknown field 'num_train_epoch'; closest: num_train_epochs"),
+    "a sweep from one checkpoint": (
+        {"sweep": True, "resume_from_checkpoint": "somewhere"},
+        "sweep with resume_from_checkpoint=somewhere: .*",
+    ),
+    "a sweep with a batch that does not divide": (
+        {"sweep": True, "sweep_batch_sizes": [16, 12]},
+        "global_batch_size=12 is not a multiple of per_device_train_batch_size=8 .*",
+    ),
     "a sweep to check": ({"sweep": True, "check": True}, "sweep with check: give one of them; .*"),
     "a batch that does not divide": ({"per_device_train_batch_size": 7}, "global_batch_size=16 is not a multiple.*"),
 }

@@ -284,6 +284,10 @@ class OptimizationArguments(UpdateArguments):
         """Updates after which the run ends."""
         return self.stop_after_step or self.max_train_steps
 
+    def decay(self, step: int) -> float:
+        """The share of the peak that is left after `step` updates, the warm-up being over: counted from the start."""
+        return max(0, self.max_train_steps - step) / self.max_train_steps
+
     def notes(self) -> list[str]:
         """What is allowed, but should be seen before the run."""
         if self.num_warmup_steps > self.last_step:

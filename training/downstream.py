@@ -2,9 +2,9 @@
 
     python -m training.downstream model_cards/results/spanbert-mini-cased.json runs/tasks/*
 
-takes each finished run of training/finetune.py among the folders: those that started from that model, those of random
-weights of the same shape (`config_name`), which are the control, and those of other weights, for comparison. Writes
-the JSON file and the card beside its folder anew.
+takes finished runs of training/finetune.py: those that started from that model, those of random weights
+(`config_name`), which are the control, and those of other weights, for comparison. Writes the JSON file and the card
+beside its folder anew.
 """
 
 import json
@@ -33,12 +33,12 @@ def downstream(model_id: str, folders: list[Path]) -> dict[str, Any]:
     runs of one task differ in their data.
     """
     rows: dict[tuple[str, str], dict] = {}
-    commands = []
+    commands, fingerprints = [], {}
     for folder in folders:
         run, results = (_read(folder / name) for name in ("run.json", "results.json"))
         if "task" not in run:
             raise ValueError(f"{folder} is no run of training/finetune.py")
-        start = start_of(run, model_id)
+        start = start_of(run["start"], model_id)
         task, data = run["task"]["name"], run["data"]
         commands.append({"task": task, "start": start, "command": run["command"], "seconds": results["wall_seconds"]})
         guesses = {row["metric"]: row["value"] for row in results["majority"]}
@@ -59,19 +59,17 @@ def downstream(model_id: str, folders: list[Path]) -> dict[str, Any]:
             )
             if start in row["scores"]:
                 raise ValueError(f"{folder}: a second run of {name} from {start}; give one of them")
-            if (data["num_examples"], found["n"]) != (row["num_examples"], row["num_validation_examples"]):
+            if fingerprints.setdefault(name, data["examples_fingerprint"]) != data["examples_fingerprint"]:
                 raise ValueError(f"{folder}: {name} with other data than the run before it; compare like with like")
             row["scores"][start] = found["value"]
     return {"rows": list(rows.values()), "commands": commands}
 
 
-def start_of(run: dict, model_id: str) -> str:
+def start_of(name: str | None, model_id: str) -> str:
     """What a run started from: `OURS`, `CONTROL`, or the name of other weights."""
-    name = run["arguments"]["model_name_or_path"]
     if name is None:
         return CONTROL
-    parts = [part for part in Path(name).parts if part not in ("export", "model")]
-    return OURS if parts[-1] == model_id.split("/")[-1] else parts[-1].replace("_", "-")
+    return OURS if name == model_id.split("/")[-1] else name
 
 
 def task_name(run: dict) -> str:

@@ -27,8 +27,11 @@ def main(argv: list[str] | None = None) -> int:
     return finetune(argv, tuple(arguments))
 
 
-def finetune(argv: list[str], arguments: tuple) -> int:
-    """One run; `arguments` are those of `FINETUNING` but the last. Returns the exit status."""
+def finetune(argv: list[str], arguments: tuple, keep_processes: bool = False) -> int:
+    """One run; `arguments` are those of `FINETUNING` but the last. Returns the exit status.
+
+    With `keep_processes` another run can follow in the same processes.
+    """
     data, weights, epochs, run = arguments
     # Only now, so that --help and a misspelt field answer at once.
     from eval.tasks import find_task
@@ -43,20 +46,28 @@ def finetune(argv: list[str], arguments: tuple) -> int:
     from training.plan import TextFacts, plan
     from training.processes import release, together
     from training.progress import flops_per_token
-    from training.record import checkpoint_files, identity, results_record, run_record
+    from training.record import checkpoint_files, identity, results_record, run_record, start_name
     from training.session import begin, take_up
     from training.task_batches import DevelopmentScores, LengthGroupedBatches, PadToLongest, Rows, featurize
-    from training.task_data import load_examples, task_model_id, task_record, task_scores, tokenizer_of
+    from training.task_data import (
+        load_examples,
+        task_fields,
+        task_model_id,
+        task_record,
+        task_scores,
+        tokenizer_of,
+    )
 
     with contextlib.ExitStack() as stack:
-        accelerator = begin(stack, run, epochs)
+        accelerator = begin(stack, run, epochs, keep_processes)
         is_main = accelerator.is_main_process
         # The others find what the main process has downloaded.
         with together(accelerator, main_first=True):
             [task] = configured([find_task(data.task)], data.settings())
             tokenizer = tokenizer_of(data, weights)
-            examples = load_examples(task, data, run.seed)
-            fields = task.config_fields(examples.training, tokenizer)
+            examples = load_examples(task, data)
+        with together(accelerator):
+            fields = task_fields(task, examples, tokenizer)
             model, notes = initial_model(
                 weights, tokenizer, data.max_seq_length or 0, run.seed, accelerator.device, task.model_class, fields
             )
@@ -64,13 +75,16 @@ def finetune(argv: list[str], arguments: tuple) -> int:
             config = model.config
             if run.gradient_checkpointing:
                 model.activation_checkpointing_enable()
+            task.check(examples.validation, tokenizer, config)
             rows = Rows(featurize(task, examples.training, tokenizer, config))
+            if not len(rows):
+                raise ValueError(f"none of {len(examples.training)} training examples can be learnt from")
             collate = PadToLongest(tokenizer.pad_token_id)
             process = accelerator.process_index, accelerator.num_processes
             batches = LengthGroupedBatches(rows, collate, epochs, run.seed, *process)
             optimization = epochs.schedule(len(rows))
             run = replace(run, eval_steps=run.eval_steps or epochs.eval_steps(len(rows)))
-            run = replace(run, checkpointing_steps=run.checkpointing_steps or run.eval_steps)
+            run = replace(run, checkpointing_steps=run.checkpointing_steps or epochs.steps_per_epoch(len(rows)))
             scores = DevelopmentScores(
                 accelerator, task, tokenizer, examples.validation, run.per_device_eval_batch_size
             )
@@ -94,7 +108,8 @@ def finetune(argv: list[str], arguments: tuple) -> int:
         with together(accelerator):
             model_id = run.hub_model_id or task_model_id(task, weights)
             record = run_record("training/finetune.py", argv, arguments, accelerator, model_id)
-            record |= task_record(task, examples, rows, config, data) | {"last_step": optimization.last_step}
+            record |= task_record(task, examples, rows, config, data)
+            record |= {"last_step": optimization.last_step, "start": start_name(weights.model_name_or_path)}
         same = identity(run, optimization, record["data"]["fingerprint"], config, task=data.settings())
         state, progress = take_up(
             stack, accelerator, model, optimizer, run, same, record, optimization.last_step, flops, best

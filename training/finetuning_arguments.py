@@ -27,8 +27,8 @@ class TaskArguments:
     validation_split: str = option(
         "validation", "Split to choose on; dev-half: half of MRQA's, the other one is the test set."
     )
-    max_train_samples: int | None = option(None, "Trains on a sample of so many examples, drawn with the seed.")
-    max_eval_samples: int | None = option(None, "Evaluates on a sample of so many examples, drawn with the seed.")
+    max_train_samples: int | None = option(None, "Trains on so many examples, the same in every run.")
+    max_eval_samples: int | None = option(None, "Evaluates on so many examples, the same in every run.")
     tokenizer_name: str | None = option(None, "Tokenizer: a folder, a Hub id or a vocab.txt; none: the model's own.")
     max_seq_length: int | None = option(None, "Tokens of a row, [CLS] and [SEP] included; none: the task's.")
     doc_stride: int | None = option(None, "Question answering: pieces from one window of a context to the next.")
@@ -70,16 +70,29 @@ class EpochArguments(UpdateArguments):
         require(0 <= self.warmup_ratio <= 1, f"warmup_ratio={self.warmup_ratio}: must be from 0 to 1")
         at_least(self, 1, "evaluations_per_epoch")
 
-    def schedule(self, num_rows: int) -> OptimizationArguments:
+    def schedule(self, num_rows: int) -> "EpochSchedule":
         """The updates of `num_train_epochs` passes over `num_rows` rows; the last one may begin another pass."""
         max_train_steps = max(1, -int(-self.num_train_epochs * num_rows // self.global_batch_size))
         common = {f.name: getattr(self, f.name) for f in fields(UpdateArguments)}
         warmup = round(self.warmup_ratio * max_train_steps)
-        return OptimizationArguments(**common, num_warmup_steps=warmup, max_train_steps=max_train_steps)
+        return EpochSchedule(**common, num_warmup_steps=warmup, max_train_steps=max_train_steps)
+
+    def steps_per_epoch(self, num_rows: int) -> int:
+        return max(1, num_rows // self.global_batch_size)
 
     def eval_steps(self, num_rows: int) -> int:
         """Updates from one evaluation to the next, as in the released code."""
-        return max(1, num_rows // self.global_batch_size // self.evaluations_per_epoch)
+        return max(1, self.steps_per_epoch(num_rows) // self.evaluations_per_epoch)
+
+
+@dataclass
+class EpochSchedule(OptimizationArguments):
+    """The updates of a fine-tuning run: linear from 0 to the peak and back to 0, as in the released code."""
+
+    def decay(self, step: int) -> float:
+        """The share of the peak that is left after `step` updates, the warm-up being over: all of it at first."""
+        steps = max(1, self.max_train_steps - self.num_warmup_steps)
+        return max(0, self.max_train_steps - step) / steps
 
 
 @dataclass

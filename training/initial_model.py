@@ -31,6 +31,10 @@ def initial_model(
     together.
     """
     changes = (fields or {}) | arguments.config_changes()
+    is_head_new = False
+    if arguments.model_name_or_path and fields:
+        is_head_new, labels = _head_of(arguments.model_name_or_path, model_class, fields)
+        changes |= labels
     if bool(arguments.config_name) == bool(arguments.model_name_or_path):
         raise ValueError(
             f"config_name={arguments.config_name}, model_name_or_path={arguments.model_name_or_path}: give one of "
@@ -39,7 +43,7 @@ def initial_model(
     torch.manual_seed(seed)
     try:
         if arguments.model_name_or_path:
-            model, notes = _from_checkpoint(model_class, arguments.model_name_or_path, changes)
+            model, notes = _from_checkpoint(model_class, arguments.model_name_or_path, changes, is_head_new)
         else:
             model, notes = model_class(_named_config(arguments.config_name, tokenizer, changes)), []
     except StrictDataclassError as error:
@@ -72,8 +76,27 @@ def _named_config(config_name: str, tokenizer: PreTrainedTokenizerBase, changes:
     return SpanBertConfig.from_dict(fields | changes)
 
 
+def _head_of(name: str, model_class: type[SpanBertPreTrainedModel], fields: dict) -> tuple[bool, dict]:
+    """Whether the head of the weights `name` is of another task than that of `fields`, and the labels to go on with.
+
+    It is the task's own where the class is the same, and the labels are, whose order is the head's then: a row of it
+    must not come to stand for another label. `from_pretrained` looks at shapes alone.
+    """
+    try:
+        before, _ = SpanBertConfig.get_config_dict(name)
+    except OSError:
+        return False, {}  # told when the weights are opened
+    architectures = before.get("architectures") or []
+    if model_class.__name__ not in (*architectures, *(f"Span{each}" for each in architectures)):
+        return True, {}
+    labels = before.get("label2id") or {"LABEL_0": 0, "LABEL_1": 1}
+    if set(labels) != set(fields["label2id"]):
+        return True, {}
+    return False, {"label2id": labels, "id2label": {id: label for label, id in labels.items()}}
+
+
 def _from_checkpoint(
-    model_class: type[SpanBertPreTrainedModel], name: str, changes: dict
+    model_class: type[SpanBertPreTrainedModel], name: str, changes: dict, is_head_new: bool
 ) -> tuple[SpanBertPreTrainedModel, list[str]]:
     """Also from pytorch_model.bin, all that the released SpanBERT has: read as tensors alone, no code runs."""
     verbosity = logging.get_verbosity()
@@ -97,6 +120,10 @@ def _from_checkpoint(
     finally:
         logging.set_verbosity(verbosity)
     of_tasks = [key for key, *_ in info["mismatched_keys"] if not key.startswith(("bert.", "cls."))]
+    if is_head_new:
+        fresh = model_class(model.config)
+        of_tasks = [key for key in fresh.state_dict() if not key.startswith("bert.")]
+        model.load_state_dict({key: fresh.state_dict()[key] for key in of_tasks}, strict=False)
     if mismatched := sorted(key for key in info["mismatched_keys"] if key[0] not in of_tasks):
         key, found, expected = mismatched[0]
         raise ValueError(

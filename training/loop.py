@@ -154,8 +154,9 @@ def train(
             if evaluate and (is_last or (run.eval_steps and state.step % run.eval_steps == 0)):
                 with progress.paused():
                     state.evaluation = evaluate(model)
-                    if best:
-                        best.consider(state, accelerator.unwrap_model(model))
+                    score = state.evaluation[best.metric] if best else None
+                    if best and best.consider(score, state.best_score, accelerator.unwrap_model(model)):
+                        state.best_step, state.best_score = state.step, score if math.isfinite(score) else None
                 progress.write(state.step, eval=state.evaluation)
                 progress.say(_evaluation_line(batches.held_out_name, state))
             if is_last or (run.checkpointing_steps and state.step % run.checkpointing_steps == 0):

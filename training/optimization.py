@@ -36,10 +36,11 @@ def learning_rate_at(step: int, optimization: OptimizationArguments) -> float:
         step <= W:  peak * step / W          from 0, linearly, to the peak (not without a warm-up)
         else:       peak * (N - step) / N    linearly to 0 after N updates, counted from the start
 
+    (`optimization.decay` is the second share; fine-tuning has another one, without a drop.)
     So it drops by W / N when the warm-up ends, by 0.4 % in the schedule of the large model. One step differs: the
     original sets no rate before its first update, which it makes at the full peak; here it is made at 0.
     """
-    peak, warmup, total = optimization.learning_rate, optimization.num_warmup_steps, optimization.max_train_steps
+    peak, warmup = optimization.learning_rate, optimization.num_warmup_steps
     if step <= warmup and warmup > 0:
         return peak * step / warmup
-    return peak * max(0, total - step) / total
+    return peak * optimization.decay(step)

@@ -37,15 +37,21 @@ def plan(
 ) -> str:
     """The plan as text, a line for each figure. Trains the model for three steps: it is of no other use then."""
     model.train()
-    seconds = []
+    seconds, positions = [], []
     for step in range(TIMED_STEPS):
+        micro_batches = batches[step]
         began = monotonic()
-        update(accelerator, model, optimizer, batches[step], step, optimization, batches)
+        update(accelerator, model, optimizer, micro_batches, step, optimization, batches)
         seconds.append(monotonic() - began)
-    seconds_per_step = min(seconds[1:])  # the first allocates
+        positions.append(accelerator.num_processes * sum(batch["input_ids"].numel() for batch in micro_batches))
+    # The first step allocates. By position, since rows of a task are not all of one length.
+    seconds_per_position = min(
+        of_step / computed for of_step, computed in list(zip(seconds, positions, strict=True))[1:]
+    )
 
     num_parameters = sum(p.numel() for p in model.parameters())
     tokens_per_step = optimization.global_batch_size * facts.tokens_per_row
+    seconds_per_step = seconds_per_position * tokens_per_step
     flops = facts.flops_per_token * tokens_per_step
     steps = optimization.last_step
     tensors = 4 if facts.keeps_best else 3  # weights, two moments, the best weights, in fp32

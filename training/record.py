@@ -1,5 +1,6 @@
 """What a run writes down about itself: run.json at its start, results.json at its end; the card is made of both."""
 
+import contextlib
 import json
 import os
 import platform
@@ -38,9 +39,18 @@ def default_model_id(architecture: WeightsArguments) -> str:
     """`spanbert-SIZE-cased`, or after the configuration or weights that the run starts from."""
     if architecture.config_name in SIZES:
         return f"spanbert-{architecture.config_name}-cased"
-    path = Path(architecture.config_name or architecture.model_name_or_path).resolve()
-    name = path.parent.name if path.name == "config.json" else path.name
+    name = start_name(architecture.config_name or architecture.model_name_or_path)
     return name if name.lower().startswith("spanbert") else f"spanbert-{name}"
+
+
+def start_name(model_name_or_path: str | None) -> str | None:
+    """What weights are called: what an export says of itself, else the last folder of a path or of a Hub id."""
+    if model_name_or_path is None:
+        return None
+    path = Path(model_name_or_path).resolve()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return json.loads((path / "results.json").read_text(encoding="utf-8"))["run"]["model_id"].split("/")[-1]
+    return path.parent.name if path.name in ("config.json", "export") else path.name
 
 
 def run_record(script: str, argv: list[str], arguments: tuple, accelerator: Accelerator, model_id: str) -> dict:

@@ -2,7 +2,7 @@
 
     python -m training.report runs/spanbert-base-cased
 
-writes it for a run that goes on or was stopped; `training/pretrain.py` does so at the end of a run.
+writes it for a run that goes on or was stopped; `training/pretrain.py` and `training/finetune.py` do so at their end.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def render(run: dict, lines: list[dict], results: dict | None) -> str:
         summary=summary(run, logged, results),
         of_task=of_task,
         scores_step=results["best_step"] if of_task and results else scores_step,
-        scores=report_of_task.score_rows(run, scores, results) if of_task else score_rows(scores),
+        scores=report_of_task.score_rows(scores, results) if of_task else score_rows(scores),
         curves=curves(logged, report_of_task.charts(run, held_out) if of_task else held_out_charts(held_out)),
         lengths=masked_lengths(run),
         spans=span_lengths(scores) if scores and not of_task else None,
@@ -262,7 +262,7 @@ def skipped_updates(logged: list[dict], most: int = 20) -> str:
     if not where:
         return "None."
     more = f"; and {len(where) - most:,} more places" if len(where) > most else ""
-    reason = "The gradient was not finite, or no token was masked, in"
+    reason = "The gradient was not finite, or nothing was to be predicted, in"
     return f"{reason} {before:,} of {step_before:,} updates: {'; '.join(where[:most])}{more}."
 
 

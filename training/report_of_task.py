@@ -7,7 +7,7 @@ from typing import Any
 NOT_DEFINED = "-"  # as a correlation with constant predictions
 
 
-def score_rows(run: dict, scores: dict, results: dict | None) -> list[tuple[str, str, str]]:
+def score_rows(scores: dict, results: dict | None) -> list[tuple[str, str, str]]:
     """Each figure's name, that of the weights that are kept (so far: of the newest), and that of a majority guess."""
     if results is None:
         return [(name, figure(value), NOT_DEFINED) for name, value in numbers(scores).items()]

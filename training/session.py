@@ -18,8 +18,12 @@ from training.progress import Progress, running
 from training.record import write_json
 
 
-def begin(stack: contextlib.ExitStack, run: RunArguments, optimization: UpdateArguments) -> Accelerator:
+def begin(
+    stack: contextlib.ExitStack, run: RunArguments, optimization: UpdateArguments, keep_processes: bool = False
+) -> Accelerator:
     """The processes of a run, whose folder is its own until `stack` closes; with `run.check` nothing is written.
+
+    With `keep_processes` they still know each other afterwards: another run follows.
 
     Raises ValueError or OSError, in every process, for a launch, a folder or a batch that cannot be.
     """
@@ -31,7 +35,7 @@ def begin(stack: contextlib.ExitStack, run: RunArguments, optimization: UpdateAr
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=2))],
     )
     transformers.utils.logging.disable_progress_bar()
-    stack.callback(accelerator.end_training)
+    stack.callback(end_trackers if keep_processes else Accelerator.end_training, accelerator)
     with together(accelerator):
         check_launch(accelerator)
         if accelerator.device.type == "cpu":
@@ -44,6 +48,12 @@ def begin(stack: contextlib.ExitStack, run: RunArguments, optimization: UpdateAr
         if not run.check and accelerator.is_main_process:
             stack.enter_context(claim_output_dir(run.output_dir, run.resume_from_checkpoint))
     return accelerator
+
+
+def end_trackers(accelerator: Accelerator) -> None:
+    """What `Accelerator.end_training` does beside parting the processes."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
 
 
 def take_up(

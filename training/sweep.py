@@ -2,34 +2,52 @@
 
 import itertools
 import json
+import math
 import os
+import shutil
 import statistics
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+
+from accelerate import PartialState
 
 from training.arguments import resolved
 from training.finetuning_arguments import SweepArguments
+from training.finish import DIVERGED
 from training.record import write_json
 
 
 SUMMARY = "sweep"  # .json and .md in the sweep's folder
-OF_A_START = ("resume_from_checkpoint", "output_dir", "debug")  # fields that may differ from start to start
+ENDED = ("finished", "diverged")  # in its status.json: a run that diverged would do so again
+# Fields that change no result, so that they may differ from start to start.
+FREE = {
+    *("output_dir", "resume_from_checkpoint", "debug", "checkpointing_steps", "checkpoints_total_limit"),
+    *("logging_steps", "per_device_eval_batch_size", "dataloader_num_workers", "report_to", "gradient_checkpointing"),
+    *("hub_model_id", "hub_private_repo", "hub_revision"),
+}
 
 
 def run_sweep(
-    argv: list[str], arguments: list, sweep: SweepArguments, finetune: Callable[[list[str], tuple], int]
+    argv: list[str], arguments: list, sweep: SweepArguments, finetune: Callable[[list[str], tuple, bool], int]
 ) -> int:
-    """Runs what has not finished yet, writes sweep.json and sweep.md, and says which is the best.
+    """Runs what has not ended yet, writes sweep.json and sweep.md, and says which is the best.
 
-    Started again, it goes on where it was. Returns the exit status of the first run that does not finish, else 0.
-    Raises ValueError for a folder with a run of other arguments.
+    Started again, it goes on where it was. Of each run the export and the results stay, not the checkpoints. Returns
+    the exit status of the first run that was stopped, else 0: one that diverged has no score. Raises ValueError for a
+    folder with a run of other arguments, and for a batch size that does not divide.
     """
     data, weights, epochs, run = arguments
     if run.check:
         raise ValueError("sweep with check: give one of them; --check tells what one run costs")
     if run.push_to_hub:
         raise ValueError("sweep with push_to_hub: push the best one afterwards, with spanbert push")
+    if run.resume_from_checkpoint not in (None, "auto"):
+        raise ValueError(
+            f"sweep with resume_from_checkpoint={run.resume_from_checkpoint}: each of its runs goes on from its own "
+            "checkpoint, by itself"
+        )
+    num_processes = int(os.environ.get("WORLD_SIZE", 1))
     grid = itertools.product(
         sweep.sweep_learning_rates or [epochs.learning_rate],
         sweep.sweep_batch_sizes or [epochs.global_batch_size],
@@ -39,26 +57,31 @@ def run_sweep(
     for learning_rate, batch_size, seed in grid:
         name = f"lr_{learning_rate:g}_batch_{batch_size}_seed_{seed}"
         settings = {"learning_rate": learning_rate, "global_batch_size": batch_size, "seed": seed}
-        per_device = min(epochs.per_device_train_batch_size, batch_size)
+        per_device = min(epochs.per_device_train_batch_size, max(1, batch_size // num_processes))
         changed = replace(
             epochs,
             learning_rate=learning_rate,
             global_batch_size=batch_size,
             per_device_train_batch_size=per_device,
         )
+        changed.gradient_accumulation_steps(num_processes)  # refused before the first run
         of_run = replace(run, seed=seed, output_dir=f"{run.output_dir}/{name}", resume_from_checkpoint="auto")
         runs.append((name, settings | {"per_device_train_batch_size": per_device}, (data, weights, changed, of_run)))
 
-    found = []
+    found, is_main = [], int(os.environ.get("RANK", 0)) == 0
     for number, (name, settings, of_run) in enumerate(runs, 1):
         folder = Path(of_run[-1].output_dir)
-        if not finished(folder, of_run):
-            print(f"run {number} of {len(runs)}: {name}")
-            status = finetune(as_single_run(argv, settings, folder), of_run)
-            if status:
+        if not ended(folder, of_run):
+            if is_main:
+                print(f"run {number} of {len(runs)}: {name}")
+            status = finetune(as_single_run(argv, settings, folder), of_run, True)
+            if status not in (0, DIVERGED):
                 return status
+            if is_main:
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         found.append(settings | {"run": name} | score_of(folder))
-    if int(os.environ.get("RANK", 0)) == 0:
+    PartialState().destroy_process_group()
+    if is_main:
         summary = summarize(found)
         text = as_table(summary)
         write_json(summary, Path(run.output_dir, f"{SUMMARY}.json"))
@@ -71,10 +94,7 @@ def as_single_run(argv: list[str], settings: dict, folder: Path) -> list[str]:
     """The command line of one run of the sweep: what its card says how to repeat it."""
     changes = settings | {"output_dir": folder}
     words = [word for name, value in changes.items() for word in (f"--{name}", str(value))]
-    return [*without(argv, ["sweep", *(f"sweep_{name}" for name in SWEPT), *changes]), *words]
-
-
-SWEPT = ("learning_rates", "batch_sizes", "seeds")
+    return [*without(argv, [*(each.name for each in fields(SweepArguments)), *changes]), *words]
 
 
 def without(argv: list[str], names: list[str]) -> list[str]:
@@ -88,8 +108,8 @@ def without(argv: list[str], names: list[str]) -> list[str]:
     return kept
 
 
-def finished(folder: Path, arguments: tuple) -> bool:
-    """Whether the run of these arguments has finished in `folder`. Raises ValueError where another one has."""
+def ended(folder: Path, arguments: tuple) -> bool:
+    """Whether the run of these arguments has ended in `folder`. Raises ValueError where another one was there."""
     try:
         state = json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"]
         before = json.loads((folder / "run.json").read_text(encoding="utf-8"))["arguments"]
@@ -97,18 +117,20 @@ def finished(folder: Path, arguments: tuple) -> bool:
         return False
     now = json.loads(json.dumps(resolved(*arguments)))
     for name, value in now.items():
-        if name not in OF_A_START and before.get(name) != value:
+        if name not in FREE and before.get(name) != value:
             raise ValueError(
                 f"{folder} holds a run with {name}={before.get(name)}, not {value}: give the same values, or another "
                 "output_dir"
             )
-    return state == "finished" and (folder / "results.json").is_file()
+    return state in ENDED
 
 
 def score_of(folder: Path) -> dict:
-    """The metric by which a finished run chose, its value (None where it is undefined) and its step."""
-    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    """The metric by which a run chose, its value and its step: None where it is undefined, or the run diverged."""
     metric = json.loads((folder / "run.json").read_text(encoding="utf-8"))["task"]["metric"]
+    if not (folder / "results.json").is_file():
+        return {"metric": metric, "value": None, "best_step": None}
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     [value] = [row["value"] for row in results["results"] if row["metric"] == metric]
     return {"metric": metric, "value": value, "best_step": results["best_step"]}
 
@@ -116,29 +138,34 @@ def score_of(folder: Path) -> dict:
 def summarize(found: list[dict]) -> dict:
     """The runs; mean and sample standard deviation over the seeds of each setting; the best setting and the best run.
 
-    The best setting has the highest mean; a run whose score is undefined counts as 0 in it.
+    The best setting has the highest mean, which is undefined (None, the worst) where a score is.
     """
     settings = []
     for key in dict.fromkeys((run["learning_rate"], run["global_batch_size"]) for run in found):
-        values = [run["value"] or 0.0 for run in found if (run["learning_rate"], run["global_batch_size"]) == key]
+        values = [run["value"] for run in found if (run["learning_rate"], run["global_batch_size"]) == key]
+        defined = None not in values
         settings.append(
             {
                 "learning_rate": key[0],
                 "global_batch_size": key[1],
                 "num_seeds": len(values),
-                "mean": statistics.fmean(values),
-                "standard_deviation": statistics.stdev(values) if len(values) > 1 else None,
-                "lowest": min(values),
-                "highest": max(values),
+                "mean": statistics.fmean(values) if defined else None,
+                "standard_deviation": statistics.stdev(values) if defined and len(values) > 1 else None,
+                "lowest": min(values) if defined else None,
+                "highest": max(values) if defined else None,
             }
         )
     return {
         "metric": found[0]["metric"],
         "runs": found,
         "settings": settings,
-        "best_setting": max(settings, key=lambda setting: setting["mean"]),
-        "best_run": max(found, key=lambda run: run["value"] or 0.0),
+        "best_setting": max(settings, key=lambda setting: or_worst(setting["mean"])),
+        "best_run": max(found, key=lambda run: or_worst(run["value"])),
     }
+
+
+def or_worst(score: float | None) -> float:
+    return -math.inf if score is None else score
 
 
 def as_table(summary: dict) -> str:
@@ -148,20 +175,21 @@ def as_table(summary: dict) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for setting in summary["settings"]:
-        spread = setting["standard_deviation"]
-        lines.append(
-            f"| {setting['learning_rate']:g} | {setting['global_batch_size']} | {setting['num_seeds']} | "
-            f"{setting['mean']:.4g} | {'-' if spread is None else f'{spread:.2g}'} | {setting['lowest']:.4g} | "
-            f"{setting['highest']:.4g} |"
-        )
+        figures = [figure(setting[name]) for name in ("mean", "standard_deviation", "lowest", "highest")]
+        place = f"{setting['learning_rate']:g} | {setting['global_batch_size']} | {setting['num_seeds']}"
+        lines.append(f"| {place} | {' | '.join(figures)} |")
     best, setting = summary["best_run"], summary["best_setting"]
     return "\n".join(
         [
             *lines,
             "",
             f"Best setting on the development set: learning rate {setting['learning_rate']:g}, batch "
-            f"{setting['global_batch_size']}, mean {setting['mean']:.4g}. Best run: {best['run']}/export, "
-            f"{'-' if best['value'] is None else format(best['value'], '.4g')} at step {best['best_step']:,}.",
+            f"{setting['global_batch_size']}, mean {figure(setting['mean'])}. Best run: {best['run']}/export, "
+            f"{figure(best['value'])} at step {best['best_step']}.",
             "",
         ]
     )
+
+
+def figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"

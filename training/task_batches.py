@@ -15,6 +15,7 @@ from eval.tasks.task import Task
 from modeling_spanbert import SpanBertConfig
 from training.arguments import UpdateArguments
 from training.batches import Batches
+from training.processes import together
 
 
 EXAMPLES_AT_ONCE = 1000  # that are featurized together
@@ -174,9 +175,11 @@ class DevelopmentScores:
         index, count = self.accelerator.process_index, self.accelerator.num_processes
         was_training = model.training
         model.eval()
-        share = self.task.predict(model, self.tokenizer, self.examples[index::count], self.batch_size)
+        predictions = []
+        with together(self.accelerator):
+            predictions = self.task.predict(model, self.tokenizer, self.examples[index::count], self.batch_size)
         if count > 1:
-            shares = gather_object([share])
-            share = [shares[number % count][number // count] for number in range(len(self.examples))]
+            shares = gather_object([predictions])
+            predictions = [shares[number % count][number // count] for number in range(len(self.examples))]
         model.train(was_training)
-        return self.task.calibrate(model, share, self.examples)
+        return self.task.calibrate(model, predictions, self.examples)

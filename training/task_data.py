@@ -37,7 +37,10 @@ class Examples:
         return f"train: {self.summary(rows)}; rows of at most {max_seq_length} tokens"
 
 
-def load_examples(task: Task, data: TaskArguments, seed: int) -> Examples:
+SAMPLE_SEED = 42  # as eval/run.py's; of no run in particular, so that runs with other seeds have the same examples
+
+
+def load_examples(task: Task, data: TaskArguments) -> Examples:
     """Both sets, or samples of them. Raises ValueError or OSError for what cannot be read, or with `data.strict`."""
     found, notes = [], []
     for file, split, size, training in (
@@ -50,8 +53,17 @@ def load_examples(task: Task, data: TaskArguments, seed: int) -> Examples:
         if not loaded.examples:
             raise ValueError(f"{file or split} holds nothing to learn from: {'; '.join(loaded.notes())}")
         notes += [f"{file or split}: {note}" for note in loaded.notes()]
-        found.append(sample(loaded.examples, size, seed))
+        found.append(sample(loaded.examples, size, SAMPLE_SEED))
     return Examples(*found, notes)
+
+
+def task_fields(task: Task, examples: Examples, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What the configuration says of the task, and nothing that it said of another one before."""
+    names = ("id2label", "label2id", "problem_type", "null_score_diff_threshold")
+    defaults = SpanBertConfig()
+    of_relations = ("relation_input", "relation_pooling", "entity_token_map")
+    fresh = {name: getattr(defaults, name) for name in (*names, *of_relations)}
+    return fresh | task.config_fields(examples.training, tokenizer)
 
 
 def tokenizer_of(data: TaskArguments, weights: WeightsArguments) -> PreTrainedTokenizerBase:
@@ -70,7 +82,7 @@ def task_model_id(task: Task, weights: WeightsArguments) -> str:
 def task_record(task: Task, examples: Examples, rows: Rows, config: SpanBertConfig, data: TaskArguments) -> dict:
     """What run.json says of the task and its data."""
     digest = hashlib.sha256(rows.fingerprint().encode())
-    digest.update(json.dumps(examples.validation, sort_keys=True).encode())  # on it hangs which weights are the best
+    digest.update(_digest(examples.validation).encode())  # on it hangs which weights are the best
     return {
         "task": {
             "name": task.name,
@@ -89,8 +101,13 @@ def task_record(task: Task, examples: Examples, rows: Rows, config: SpanBertConf
             "mean_length": round(float(rows.lengths.mean()), 1),
             "notes": examples.notes,
             "fingerprint": digest.hexdigest(),
+            "examples_fingerprint": _digest([examples.training, examples.validation]),  # whatever the vocabulary
         },
     }
+
+
+def _digest(examples: list) -> str:
+    return hashlib.sha256(json.dumps(examples, sort_keys=True).encode()).hexdigest()
 
 
 def task_scores(task: Task, examples: Examples, state: TrainerState, record: dict) -> dict[str, Any]:

@@ -7,9 +7,11 @@ Section 4.1 of the paper; run_squad.py and run_mrqa.py. A file's format is told 
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import ClassVar
 
@@ -27,6 +29,7 @@ from modeling_spanbert.question_answering import (
 )
 
 
+logger = logging.getLogger(__name__)
 NOT_IN_CONTEXT = "answer not in its context"
 REPAIRED = "answer_start was off, and is put right"
 NO_HEADER = "no header line; the first line is read as data"
@@ -77,7 +80,8 @@ class ExtractiveQa(Task):
             if not (training and fault == NOT_IN_CONTEXT):
                 loaded.examples.append(example)
         if not loaded.examples:
-            raise ValueError(f"{source} holds no question")
+            why = f" to learn from: {'; '.join(loaded.notes())}" if loaded.counts else ""
+            raise ValueError(f"{source} holds no question{why}")
         if split in HALVES:
             loaded.examples = half(loaded.examples, split)
         return loaded
@@ -207,10 +211,13 @@ class ExtractiveQa(Task):
             raise ValueError(f"{self.hub[0]} has no subset {self.subset!r} in split {split!r}; found: {found}")
 
     def config_fields(self, examples, tokenizer) -> dict:
-        return {"null_score_diff_threshold": None}  # not that of questions it was fine-tuned on before
+        return {}
 
     def featurize(self, examples, tokenizer, config) -> list[dict]:
-        """Windows with `start_positions` and `end_positions`: 0 in those that do not have all of the answer."""
+        """Windows with `start_positions` and `end_positions`: 0 in those that do not have all of the answer.
+
+        A question whose answer has no token, such as a control character, is left out, with a warning.
+        """
         features = encode_questions(
             tokenizer,
             [example["question"] for example in examples],
@@ -220,7 +227,12 @@ class ExtractiveQa(Task):
         )
         rows = []
         for example, windows in zip(examples, features, strict=True):
-            for window, (start, end) in enumerate(windows.label_positions(example["answer"]).tolist()):
+            try:
+                positions = windows.label_positions(example["answer"]).tolist()
+            except ValueError as error:
+                logger.warning("question %s is left out: %s", example["id"], error)
+                continue
+            for window, (start, end) in enumerate(positions):
                 rows.append(windows[window] | {"start_positions": start, "end_positions": end})
         return rows
 
@@ -250,7 +262,11 @@ class ExtractiveQa(Task):
         """Of SQuAD 2.0: the threshold with the best F1, ties among questions minded, goes into the config."""
         if examples[0]["format"] != "squad_v2":
             return predictions
-        threshold, _ = best_no_answer_threshold(predictions, in_squad_layout(examples))
+        # A context without a token has no answer whatever the threshold: its difference is infinite.
+        open_ones = [each for each in predictions if isfinite(each["no_answer_probability"])]
+        ids = {each["id"] for each in open_ones}
+        golds = [reference for reference in in_squad_layout(examples) if reference["id"] in ids]
+        threshold = best_no_answer_threshold(open_ones, golds)[0] if golds else 0.0
         model.config.null_score_diff_threshold = threshold
         return [prediction | {"no_answer_threshold": threshold} for prediction in predictions]
 

@@ -119,7 +119,7 @@ class Glue(Task):
 
     def config_fields(self, examples, tokenizer) -> dict[str, Any]:
         if not self.labels:
-            return {"num_labels": 1, "problem_type": "regression"}
+            return {"id2label": {0: "LABEL_0"}, "label2id": {"LABEL_0": 0}, "problem_type": "regression"}
         return {
             "id2label": dict(enumerate(self.labels.values())),
             "label2id": {name: id for id, name in enumerate(self.labels.values())},

@@ -60,11 +60,17 @@ class RelationExtraction(Task):
         return Loaded(examples)
 
     def config_fields(self, examples, tokenizer) -> dict:
-        """`label2id`, `id2label` and the entity map: functions of the sets and counts of the training examples."""
-        if self.negative_label == "none":
-            labels = relation_labels(examples, examples[0]["relation"])
-        else:
-            labels = relation_labels(examples, self.negative_label)
+        """`label2id`, `id2label` and the entity map: functions of the sets and counts of the training examples.
+
+        Raises ValueError where no training example has the `negative_label`.
+        """
+        known = {example["relation"] for example in examples}
+        if self.negative_label not in (*known, "none"):
+            raise ValueError(
+                f"negative_label={self.negative_label} is the relation of no training example"
+                f"{closest(self.negative_label, known)}; give --negative_label (none: every label counts)"
+            )
+        labels = relation_labels(examples, None if self.negative_label == "none" else self.negative_label)
         types = ({example.get(f"{role}_type") for example in examples} for role in ("subj", "obj"))
         return {
             "id2label": dict(enumerate(labels)),
@@ -76,6 +82,9 @@ class RelationExtraction(Task):
 
     def prepare_model(self, model, tokenizer) -> None:
         add_entity_tokens(model, tokenizer)
+
+    def check(self, examples, tokenizer, config) -> None:
+        RelationFeaturizer(tokenizer, config, row_length(self, config))(examples)
 
     def featurize(self, examples, tokenizer, config) -> list[dict]:
         """See `RelationFeaturizer`; `labels` are ids of `config.label2id`."""

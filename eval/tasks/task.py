@@ -60,6 +60,10 @@ class Task(Protocol):
         """Adds to a new model and its tokenizer what the task needs in the vocabulary."""
         return None
 
+    def check(self, examples: list[dict], tokenizer: PreTrainedTokenizerBase, config: SpanBertConfig) -> None:
+        """Raises ValueError for examples that a model of this configuration cannot be asked about."""
+        return None
+
     def featurize(
         self, examples: list[dict], tokenizer: PreTrainedTokenizerBase, config: SpanBertConfig
     ) -> list[dict[str, Any]]:
