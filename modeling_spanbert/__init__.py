@@ -18,6 +18,7 @@ from .modeling_spanbert import (
     SpanBertForTokenClassification,
     SpanBertModel,
 )
+from .modeling_spanbert_coref import SpanBertForCoreference
 from .question_answering import QuestionAnswerer
 from .relations import RelationExtractor
 from .tokenization_spanbert import SpanBertTokenizer
@@ -30,7 +31,9 @@ for auto_class, name in AUTO_CLASSES.items():
     model_class = getattr(modeling_spanbert, name)
     getattr(transformers, auto_class).register(SpanBertConfig, model_class, exist_ok=True)
 # As `auto_map` says where this package is not installed: by `architectures` of a checkpoint, by default the first.
-transformers.AutoModel.register(SpanBertConfig, (SpanBertModel, SpanBertForRelationExtraction), exist_ok=True)
+transformers.AutoModel.register(
+    SpanBertConfig, (SpanBertModel, SpanBertForRelationExtraction, SpanBertForCoreference), exist_ok=True
+)
 
 __all__ = [
     "MASKING_SCHEMES",
@@ -39,6 +42,7 @@ __all__ = [
     "QuestionAnswerer",
     "RelationExtractor",
     "SpanBertConfig",
+    "SpanBertForCoreference",
     "SpanBertForMaskedLM",
     "SpanBertForPreTraining",
     "SpanBertForQuestionAnswering",

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""SpanBERT configuration: BERT's fields under BERT's names, and what the span boundary objective adds."""
+"""SpanBERT configuration: BERT's fields under BERT's names, and what our objectives and heads add."""
 
 import math
 from difflib import get_close_matches
@@ -31,6 +31,25 @@ RELATION_INPUTS = (
     "typed_entity_marker_punct",
 )
 RELATION_POOLINGS = ("cls", "entity_start")
+# Where mentions may start and end, and what the coreference head alone reads (the genres are those of OntoNotes).
+CANDIDATE_BOUNDARIES = ("word", "subword")
+GENRES = ("bc", "bn", "mz", "nw", "pt", "tc", "wb")
+COREFERENCE_FIELDS = (
+    "max_span_width",
+    "top_span_ratio",
+    "max_num_spans",
+    "max_top_antecedents",
+    "max_antecedent_search",
+    "coref_depth",
+    "candidate_boundaries",
+    "ffnn_size",
+    "ffnn_dropout",
+    "feature_emb_size",
+    "genres",
+    "max_training_sentences",
+    "mention_loss_coef",
+    "score_block_size",
+)
 
 # Heads = hidden / 64 and intermediate = 4 x hidden, as in BERT; base and large are the paper's.
 SIZES = {
@@ -60,7 +79,10 @@ AUTO_CLASSES = {
     "AutoModelForTokenClassification": "SpanBertForTokenClassification",
 }
 # Heads for which transformers has no Auto class, and their module: AutoModel opens their own checkpoints with them.
-AUTO_MODEL_HEADS = {"SpanBertForRelationExtraction": "modeling_spanbert"}
+AUTO_MODEL_HEADS = {
+    "SpanBertForCoreference": "modeling_spanbert_coref",
+    "SpanBertForRelationExtraction": "modeling_spanbert",
+}
 
 
 def complete_auto_map(architectures: list[str]) -> dict[str, str]:
@@ -102,6 +124,32 @@ class SpanBertConfig(PreTrainedConfig):
             The token, or for "typed_entity_marker_punct" the words, that stands for each marker and entity type, as
             `{"SUBJ=PERSON": "[unused1]", …}`; see `relations.make_entity_token_map`. It belongs to the weights: with
             another one the types are scrambled.
+        max_span_width (`int`, *optional*, defaults to 30):
+            For `SpanBertForCoreference`, as all that follow, with the values of the original: pieces in a mention.
+        top_span_ratio (`float`, *optional*, defaults to 0.4):
+            Mentions that are kept, for each piece of the document.
+        max_num_spans (`int`, *optional*, defaults to 3900):
+            Mentions that are kept at most, whatever the length. Raise it for books.
+        max_top_antecedents (`int`, *optional*, defaults to 50):
+            Antecedents of each mention that are scored in full.
+        max_antecedent_search (`int`, *optional*):
+            How many kept mentions back these are looked for; None: in the whole document.
+        coref_depth (`int`, *optional*, defaults to 2):
+            How often antecedents are scored; after each time but the last, mentions take in their antecedents.
+        candidate_boundaries (`str`, *optional*, defaults to `"word"`):
+            Mentions start and end at a "word" boundary. "subword" is the original: at any piece, [CLS] and [SEP] too.
+        ffnn_size (`int`, *optional*, defaults to 3000), ffnn_dropout (`float`, *optional*, defaults to 0.3):
+            Hidden units of the scorers, and the dropout in the head.
+        feature_emb_size (`int`, *optional*, defaults to 20):
+            Width of the embedding of each feature: width, distance, speaker, genre.
+        genres (`list[str]`, *optional*, defaults to those of OntoNotes):
+            The kinds of documents, in the order of their embeddings; an unknown one counts as the first.
+        max_training_sentences (`int`, *optional*, defaults to 3):
+            Segments of a document in a training step (the original's name). Segment distances are clipped below it.
+        mention_loss_coef (`float`, *optional*, defaults to 0.0):
+            Weight of the loss of the mention scores alone. Above 0, mention scores find singletons too.
+        score_block_size (`int`, *optional*, defaults to 32):
+            Mentions whose antecedents are scored at a time: less takes less memory, and gives the same numbers.
 
     Raises `StrictDataclassFieldValidationError` for a field of the wrong type and
     `StrictDataclassClassValidationError` for values that cannot make a model.
@@ -131,10 +179,26 @@ class SpanBertConfig(PreTrainedConfig):
     relation_input: str = "entity_mask"
     relation_pooling: str = "cls"
     entity_token_map: dict[str, str] | None = None
+    max_span_width: int = 30
+    top_span_ratio: float | int = 0.4
+    max_num_spans: int = 3900
+    max_top_antecedents: int = 50
+    max_antecedent_search: int | None = None
+    coref_depth: int = 2
+    candidate_boundaries: str = "word"
+    ffnn_size: int = 3000
+    ffnn_dropout: float | int = 0.3
+    feature_emb_size: int = 20
+    genres: list[str] | None = None
+    max_training_sentences: int = 3
+    mention_loss_coef: float | int = 0.0
+    score_block_size: int = 32
 
     def __post_init__(self, **kwargs):
         if self.objectives is None:
             self.objectives = ["mlm", "sbo"]
+        if self.genres is None:
+            self.genres = list(GENRES)
         if self.architectures is None:  # AutoModel, which has several classes for this config, looks through them
             self.architectures = []
         super().__post_init__(**kwargs)
@@ -152,6 +216,19 @@ class SpanBertConfig(PreTrainedConfig):
         self.auto_map = complete_auto_map(self.architectures)
         super().save_pretrained(*args, **kwargs)
 
+    def to_diff_dict(self) -> dict:
+        """What is written to config.json: the fields of the coreference head only by its own checkpoints.
+
+        Where they differ from the defaults others write them too.
+        """
+        fields = super().to_diff_dict()
+        if "SpanBertForCoreference" not in (self.architectures or ()):
+            default = type(self)()
+            for name in COREFERENCE_FIELDS:
+                if fields.get(name) == getattr(default, name):
+                    fields.pop(name, None)
+        return fields
+
     def validate_objectives(self):
         unknown = [objective for objective in self.objectives if objective not in OBJECTIVES]
         if unknown:
@@ -164,6 +241,19 @@ class SpanBertConfig(PreTrainedConfig):
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(known)}")
 
+    def validate_coreference(self):
+        if self.candidate_boundaries not in CANDIDATE_BOUNDARIES:
+            known = ", ".join(CANDIDATE_BOUNDARIES)
+            raise ValueError(f"unknown candidate_boundaries {self.candidate_boundaries!r}; known: {known}")
+        if not self.genres or len(set(self.genres)) != len(self.genres):
+            raise ValueError(f"genres={self.genres}: expected at least one, each once")
+        if not 0 < self.top_span_ratio < math.inf:
+            raise ValueError(f"top_span_ratio={self.top_span_ratio}: expected a positive number")
+        if not 0 <= self.mention_loss_coef < math.inf:
+            raise ValueError(f"mention_loss_coef={self.mention_loss_coef}: expected 0 or a positive number")
+        if self.max_antecedent_search is not None and self.max_antecedent_search < 1:
+            raise ValueError(f"max_antecedent_search={self.max_antecedent_search}: expected at least 1, or None")
+
     def validate_sizes(self):
         for name in (
             "vocab_size",
@@ -175,6 +265,14 @@ class SpanBertConfig(PreTrainedConfig):
             "type_vocab_size",
             "span_position_size",
             "max_span_positions",
+            "max_span_width",
+            "max_num_spans",
+            "max_top_antecedents",
+            "coref_depth",
+            "ffnn_size",
+            "feature_emb_size",
+            "max_training_sentences",
+            "score_block_size",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected at least 1")
@@ -184,7 +282,7 @@ class SpanBertConfig(PreTrainedConfig):
             )
 
     def validate_probabilities(self):
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"):
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "ffnn_dropout"):
             if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}: expected a probability, 0 to 1")
 

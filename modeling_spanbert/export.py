@@ -197,7 +197,7 @@ def flush(folder: Path) -> None:
 
 
 def probe_batch(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """Two rows (2, 12), the second padded; with a span (3, 5), or entities at 2 and 6, where the model takes such."""
+    """Two rows (2, 12), the second padded; with a span (3, 5), entities at 2 and 6, or words, as the model takes."""
     input_ids = torch.arange(1, 25).view(2, 12) % model.config.vocab_size
     attention_mask = torch.ones_like(input_ids)
     attention_mask[1, 8:] = 0
@@ -205,6 +205,12 @@ def probe_batch(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     parameters = inspect.signature(model.forward).parameters
     if "subject_index" in parameters:
         batch |= {"subject_index": torch.tensor([2, 2]), "object_index": torch.tensor([6, 6])}
+    if "sentence_map" in parameters:  # one document, each row a sentence and each piece a word
+        batch |= {
+            "sentence_map": torch.arange(2)[:, None].expand(2, 12).contiguous(),
+            "word_map": torch.arange(24).view(2, 12),
+            "speaker_ids": torch.arange(24).view(2, 12) % 2,
+        }
     if "span_position" in parameters and "sbo" in model.config.objectives:
         span = (torch.arange(12) >= 3) & (torch.arange(12) <= 5)  # (12,)
         places = (torch.arange(12) - 3).clamp(max=model.config.max_span_positions - 1)
