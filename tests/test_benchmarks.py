@@ -56,6 +56,20 @@ def test_question_answering_compares_with_a_loop(load, tmp_path, monkeypatch, ca
 
 
 @pytest.mark.slow
+def test_coreference_compares_with_the_naive_order(load, tmp_path, monkeypatch, capsys):
+    coreference = load("coreference")
+    monkeypatch.setattr(coreference, "in_new_process", lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(coreference, "environment", lambda: {"hardware": "", "cpu_capability": "", "versions": {}})
+    monkeypatch.setattr(coreference, "TRAINING_LENGTH", 32)
+    options = ["--size", "tiny", "--lengths", "32", "128", "--naive_lengths", "64", "--book_length", "300"]
+    coreference.main([*options, "--rounds", "1", "--json", str(tmp_path / "results.json")])
+    results = results_of(tmp_path / "results.json")
+    assert results["head"].keys() == {"32", "128", "300"} and results["head"]["300"]["mentions"] == 120
+    assert results["against_naive"]["64"]["naive_over_ours"]["min"] > 0 and results["training"]["seconds"] > 0
+    assert "128 pieces take" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_metrics_are_timed(load, tmp_path, monkeypatch, capsys):
     metrics = load("metrics")
     monkeypatch.setattr(metrics, "SIZES", dict.fromkeys(metrics.SIZES, 20))
