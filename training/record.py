@@ -47,7 +47,7 @@ def start_name(model_name_or_path: str | None) -> str | None:
     """What weights are called: what an export says of itself, else the last folder of a path or of a Hub id."""
     if model_name_or_path is None:
         return None
-    path = Path(model_name_or_path).resolve()
+    path = Path(os.path.abspath(model_name_or_path))  # links keep their names
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return json.loads((path / "results.json").read_text(encoding="utf-8"))["run"]["model_id"].split("/")[-1]
     return path.parent.name if path.name in ("config.json", "export") else path.name
