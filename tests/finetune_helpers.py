@@ -11,6 +11,7 @@ from eval.tasks import TASKS
 from eval.tasks.extractive_qa import ExtractiveQa
 from eval.tasks.glue import Glue
 from eval.tasks.relation_extraction import RelationExtraction
+from modeling_spanbert.conll import CoreferenceDocument, conll_text
 from training import finetune
 
 
@@ -77,6 +78,23 @@ def tagged_words(num: int) -> str:
     )
 
 
+def documents(num: int) -> list[CoreferenceDocument]:
+    """Documents of some sentences, in which each king is one person and each queen another."""
+    rng, found = random.Random(3), []
+    for number in range(num):
+        sentences = []
+        for _ in range(rng.randint(4, 9)):
+            words = rng.choices([noun for noun in NOUNS if noun not in PEOPLE], k=rng.randint(3, 6))
+            words[rng.randrange(len(words))] = rng.choice(PEOPLE)
+            sentences.append(words)
+        words = [word for sentence in sentences for word in sentence]
+        places = [[(n, n) for n, word in enumerate(words) if word == person] for person in PEOPLE]
+        speakers = [["-"] * len(sentence) for sentence in sentences]
+        clusters = [mentions for mentions in places if len(mentions) > 1]
+        found.append(CoreferenceDocument(f"nw/made/up_{number}_0", sentences, speakers, clusters))
+    return found
+
+
 def mrqa(num: int) -> str:
     """MRQA's layout of the same questions."""
     lines = [json.dumps({"header": {"dataset": "made up"}})]
@@ -108,6 +126,15 @@ LEARNT = {  # what makes a task learnable in some seconds
     "rte": {"num_train_epochs": 8, "global_batch_size": 4, "per_device_train_batch_size": 4},
     "stsb": {"num_train_epochs": 12},
     "ner": {"num_train_epochs": 6},
+    "ontonotes_coref": {
+        "max_seq_length": 32,
+        "global_batch_size": 1,
+        "per_device_train_batch_size": 1,
+        "num_train_epochs": 30,
+        "evaluations_per_epoch": 1,
+        "eval_steps": 60,
+        "head_learning_rate": 0.005,
+    },
 }
 
 
@@ -120,7 +147,8 @@ class TinyFinetuning(TinyRun):
         self.folder = folder
         tokenizer = tiny_tokenizer(f"{WORDS} @ # * ^")  # the marks of relations
         tokenizer.save_pretrained(folder / "tokenizer")
-        tiny_config(vocab_size=len(tokenizer)).save_pretrained(folder / "config")
+        of_coreference = {"ffnn_size": 32, "max_span_width": 4, "feature_emb_size": 4}
+        tiny_config(vocab_size=len(tokenizer), **of_coreference).save_pretrained(folder / "config")
         self.files = {}
         for task, content in {
             "squad_v1": json.dumps(questions(60)),
@@ -129,6 +157,7 @@ class TinyFinetuning(TinyRun):
             "rte": sentence_pairs(60),
             "stsb": values(60),
             "ner": tagged_words(60),
+            "ontonotes_coref": "".join(map(conll_text, documents(6))),
         }.items():
             self.files[task] = folder / f"{task}.data"
             self.files[task].write_text(content, encoding="utf-8")

@@ -66,6 +66,7 @@ ENOUGH = {  # by the task's metric
     "rte": ("accuracy", 0.9),
     "stsb": ("pearson", 0.8),
     "ner": ("overall_f1", 0.9),
+    "ontonotes_coref": ("conll_f1", 90),
 }
 
 

@@ -284,6 +284,10 @@ class OptimizationArguments(UpdateArguments):
         """Updates after which the run ends."""
         return self.stop_after_step or self.max_train_steps
 
+    def parts(self, model: Any) -> list[tuple["OptimizationArguments", list]]:
+        """The schedule of each part of the model, with the part's parameters by name: here, all have this one."""
+        return [(self, list(model.named_parameters()))]
+
     def decay(self, step: int) -> float:
         """The share of the peak that is left after `step` updates, the warm-up being over: counted from the start."""
         return max(0, self.max_train_steps - step) / self.max_train_steps

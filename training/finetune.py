@@ -48,7 +48,7 @@ def finetune(argv: list[str], arguments: tuple, keep_processes: bool = False) ->
     from training.progress import flops_per_token
     from training.record import checkpoint_files, identity, results_record, run_record, start_name
     from training.session import begin, take_up
-    from training.task_batches import DevelopmentScores, LengthGroupedBatches, PadToLongest, Rows, featurize
+    from training.task_batches import DevelopmentScores, batches_of, featurize
     from training.task_data import (
         load_examples,
         task_fields,
@@ -76,12 +76,10 @@ def finetune(argv: list[str], arguments: tuple, keep_processes: bool = False) ->
             if run.gradient_checkpointing:
                 model.activation_checkpointing_enable()
             task.check(examples.validation, tokenizer, config)
-            rows = Rows(featurize(task, examples.training, tokenizer, config))
-            if not len(rows):
-                raise ValueError(f"none of {len(examples.training)} training examples can be learnt from")
-            collate = PadToLongest(tokenizer.pad_token_id)
+            features = featurize(task, examples.training, tokenizer, config)
             process = accelerator.process_index, accelerator.num_processes
-            batches = LengthGroupedBatches(rows, collate, epochs, run.seed, *process)
+            batches = batches_of(features, tokenizer, config, epochs, run.seed, *process)
+            rows = batches.rows
             optimization = epochs.schedule(len(rows))
             run = replace(run, eval_steps=run.eval_steps or epochs.eval_steps(len(rows)))
             run = replace(run, checkpointing_steps=run.checkpointing_steps or epochs.steps_per_epoch(len(rows)))

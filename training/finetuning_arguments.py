@@ -2,7 +2,7 @@
 
 # ruff: noqa: RUF009 -- `option` makes a dataclass field
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from training.arguments import (
@@ -35,6 +35,8 @@ class TaskArguments:
     negative_label: str | None = option(None, "Relation extraction: the relation that is none.")
     relation_input: str | None = option(None, "Relation extraction: how entities are shown; none: entity_mask.")
     relation_pooling: str | None = option(None, "Relation extraction: cls or entity_start; none: cls.")
+    coref_depth: int | None = option(None, "Coreference: 1, or more for antecedents of a higher order; none: 2.")
+    max_training_sentences: int | None = option(None, "Coreference: segments of a document in training; none: 3.")
     strict: bool = option(False, "Refuses data with anything that is left out or put right, instead of counting it.")
 
     def __post_init__(self):
@@ -43,12 +45,16 @@ class TaskArguments:
             (self.train_file is None) == (self.validation_file is None),
             f"train_file={self.train_file}, validation_file={self.validation_file}: give both, or none for the Hub's",
         )
-        at_least(self, 1, "max_train_samples", "max_eval_samples", "doc_stride")
+        at_least(self, 1, "max_train_samples", "max_eval_samples", "doc_stride", "coref_depth")
+        at_least(self, 1, "max_training_sentences")
         at_least(self, 4, "max_seq_length")
 
     def settings(self) -> dict[str, Any]:
         """What is set in the task, by the names of its fields."""
-        names = ("max_seq_length", "doc_stride", "negative_label", "relation_input", "relation_pooling")
+        names = (
+            *("max_seq_length", "doc_stride", "negative_label", "relation_input", "relation_pooling"),
+            *("coref_depth", "max_training_sentences"),
+        )
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
@@ -62,6 +68,9 @@ class EpochArguments(UpdateArguments):
     adam_epsilon: float = option(1e-6, "Adam's epsilon.")
     num_train_epochs: float = option(3.0, "Passes over the training data.")
     warmup_ratio: float = option(0.1, "Share of the updates with a rising learning rate.")
+    head_learning_rate: float | None = option(
+        None, "Peak of all but the encoder, then without warm-up and weight decay (coreference); none: the same."
+    )
     evaluations_per_epoch: int = option(1, "Evaluations in each pass; the best weights are kept.")
 
     def __post_init__(self):
@@ -69,13 +78,19 @@ class EpochArguments(UpdateArguments):
         require(0 < self.num_train_epochs < 10_000, f"num_train_epochs={self.num_train_epochs}: must be positive")
         require(0 <= self.warmup_ratio <= 1, f"warmup_ratio={self.warmup_ratio}: must be from 0 to 1")
         at_least(self, 1, "evaluations_per_epoch")
+        rate = self.head_learning_rate
+        require(rate is None or rate > 0, f"head_learning_rate={rate}: must be positive")
 
     def schedule(self, num_rows: int) -> "EpochSchedule":
         """The updates of `num_train_epochs` passes over `num_rows` rows; the last one may begin another pass."""
         max_train_steps = max(1, -int(-self.num_train_epochs * num_rows // self.global_batch_size))
         common = {f.name: getattr(self, f.name) for f in fields(UpdateArguments)}
         warmup = round(self.warmup_ratio * max_train_steps)
-        return EpochSchedule(**common, num_warmup_steps=warmup, max_train_steps=max_train_steps)
+        schedule = EpochSchedule(**common, num_warmup_steps=warmup, max_train_steps=max_train_steps)
+        if self.head_learning_rate is not None:
+            plain = {"learning_rate": self.head_learning_rate, "weight_decay": 0.0, "adam_epsilon": 1e-8}
+            schedule.head = replace(schedule, **plain, num_warmup_steps=0)
+        return schedule
 
     def steps_per_epoch(self, num_rows: int) -> int:
         return max(1, num_rows // self.global_batch_size)
@@ -87,7 +102,21 @@ class EpochArguments(UpdateArguments):
 
 @dataclass
 class EpochSchedule(OptimizationArguments):
-    """The updates of a fine-tuning run: linear from 0 to the peak and back to 0, as in the released code."""
+    """The updates of a fine-tuning run: linear from 0 to the peak and back to 0, as in the released code.
+
+    `head` is the schedule of all but the encoder, where that is another one: of coreference, plain Adam (its epsilon
+    1e-8) without warm-up, as in mandarjoshi90/coref.
+    """
+
+    head: "EpochSchedule | None" = None
+
+    def parts(self, model: Any) -> list[tuple[OptimizationArguments, list]]:
+        if self.head is None:
+            return super().parts(model)
+        named = list(model.named_parameters())
+        encoder = [each for each in named if each[0].startswith("bert.")]
+        head = [each for each in named if not each[0].startswith("bert.")]
+        return [(self, encoder), (self.head, head)]
 
     def decay(self, step: int) -> float:
         """The share of the peak that is left after `step` updates, the warm-up being over: all of it at first."""

@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from time import monotonic
 
 import numpy as np
@@ -227,11 +228,15 @@ def update(
             if output.get(name) is not None:
                 losses[name] = losses.get(name, 0) + output[name].detach().float()
 
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    norm = float(accelerator.clip_grad_norm_(parameters, optimization.max_grad_norm or math.inf))
+    parts = {id(group["schedule"]): group["schedule"] for group in optimizer.param_groups}
+    norms = []
+    for part, schedule in parts.items():  # each is clipped by its own norm
+        of_part = [group["params"] for group in optimizer.param_groups if id(group["schedule"]) == part]
+        norms.append(float(accelerator.clip_grad_norm_(list(chain(*of_part)), schedule.max_grad_norm or math.inf)))
+    norm = math.hypot(*norms)
     if math.isfinite(norm) and num_items:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, optimization)
+            group["lr"] = learning_rate_at(step, group["schedule"])
         optimizer.step()
     optimizer.zero_grad()
     return losses, norm if math.isfinite(norm) else None, num_tokens, num_items

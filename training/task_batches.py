@@ -3,6 +3,7 @@
 import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from eval.tasks.task import Task
 from modeling_spanbert import SpanBertConfig
+from modeling_spanbert.coreference import EncodedDocument
 from training.arguments import UpdateArguments
 from training.batches import Batches
+from training.document_batches import DocumentBatches, Documents
 from training.processes import together
 
 
@@ -76,7 +79,7 @@ def _narrow(values: np.ndarray) -> np.ndarray:
 
 def featurize(
     task: Task, examples: list[dict], tokenizer: PreTrainedTokenizerBase, config: SpanBertConfig
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Any]:
     """The rows of `task.featurize`, of some examples at a time."""
     for first in range(0, len(examples), EXAMPLES_AT_ONCE):
         yield from task.featurize(examples[first : first + EXAMPLES_AT_ONCE], tokenizer, config)
@@ -144,6 +147,26 @@ class LengthGroupedBatches(Batches):
         """Labels that are not -100; of questions, which have positions for labels, the rows."""
         labels = batch.get("labels")
         return {"num_items_in_batch": len(batch["input_ids"]) if labels is None else int((labels != -100).sum())}
+
+
+def batches_of(
+    features: Iterable,
+    tokenizer: PreTrainedTokenizerBase,
+    config: SpanBertConfig,
+    optimization: UpdateArguments,
+    seed: int,
+    *process: int,
+) -> Batches:
+    """The batches of what `Task.featurize` gives: rows, or documents. Raises ValueError where that is nothing."""
+    features = iter(features)
+    first = next(features, None)
+    if first is None:
+        raise ValueError("none of the training examples can be learnt from")
+    features = chain([first], features)
+    if isinstance(first, EncodedDocument):
+        documents = Documents(features)
+        return DocumentBatches(documents, tokenizer.pad_token_id, config, optimization, seed, *process)
+    return LengthGroupedBatches(Rows(features), PadToLongest(tokenizer.pad_token_id), optimization, seed, *process)
 
 
 class DevelopmentScores:

@@ -11,6 +11,7 @@ from eval.run import rows_of
 from eval.tasks.task import Task, sample
 from modeling_spanbert import SpanBertConfig
 from training.arguments import WeightsArguments
+from training.document_batches import Documents
 from training.finetuning_arguments import TaskArguments
 from training.loop import TrainerState
 from training.record import default_model_id
@@ -26,14 +27,14 @@ class Examples:
     validation: list[dict]
     notes: list[str]
 
-    def summary(self, rows: Rows) -> str:
+    def summary(self, rows: Rows | Documents) -> str:
         """What there is to train on, in a phrase."""
         return (
             f"{len(self.training):,} examples in {len(rows):,} rows of {rows.lengths.mean():.1f} tokens on average, "
             f"{len(self.validation):,} examples to choose on"
         )
 
-    def describe(self, rows: Rows, max_seq_length: int) -> str:
+    def describe(self, rows: Rows | Documents, max_seq_length: int) -> str:
         return f"train: {self.summary(rows)}; rows of at most {max_seq_length} tokens"
 
 
@@ -61,8 +62,8 @@ def task_fields(task: Task, examples: Examples, tokenizer: PreTrainedTokenizerBa
     """What the configuration says of the task, and nothing that it said of another one before."""
     names = ("id2label", "label2id", "problem_type", "null_score_diff_threshold")
     defaults = SpanBertConfig()
-    of_relations = ("relation_input", "relation_pooling", "entity_token_map")
-    fresh = {name: getattr(defaults, name) for name in (*names, *of_relations)}
+    of_heads = ("relation_input", "relation_pooling", "entity_token_map", "max_training_sentences", "coref_depth")
+    fresh = {name: getattr(defaults, name) for name in (*names, *of_heads)}
     return fresh | task.config_fields(examples.training, tokenizer)
 
 
@@ -79,7 +80,9 @@ def task_model_id(task: Task, weights: WeightsArguments) -> str:
     return f"{default_model_id(weights)}-{task.name}"
 
 
-def task_record(task: Task, examples: Examples, rows: Rows, config: SpanBertConfig, data: TaskArguments) -> dict:
+def task_record(
+    task: Task, examples: Examples, rows: Rows | Documents, config: SpanBertConfig, data: TaskArguments
+) -> dict:
     """What run.json says of the task and its data."""
     digest = hashlib.sha256(rows.fingerprint().encode())
     digest.update(_digest(examples.validation).encode())  # on it hangs which weights are the best

@@ -1,12 +1,12 @@
-"""The tasks of the paper, coreference apart, by name; and families for a user's own file."""
+"""The tasks of the paper by name; and families for a user's own file."""
 
 from difflib import get_close_matches
 
-from eval.tasks import extractive_qa, glue, relation_extraction, token_classification
+from eval.tasks import coreference, extractive_qa, glue, relation_extraction, token_classification
 from eval.tasks.task import Task
 
 
-FAMILIES = (extractive_qa, relation_extraction, glue, token_classification)
+FAMILIES = (extractive_qa, relation_extraction, glue, token_classification, coreference)
 TASKS: dict[str, Task] = {task.name: task for family in FAMILIES for task in family.ROWS}
 
 
