@@ -1,11 +1,12 @@
-"""Splits English text into sentences, by rule, with exact character offsets.
+"""Splits English text into sentences and words, by rule, with exact character offsets.
 
-`text[start:end]` is the sentence: nothing is normalised, and every character that is not white space is in exactly one
-sentence. Blocks for pre-training (Section 3.3) and the segments of long documents are made of these sentences, so a
-wrong boundary costs little; what counts is that no text is lost and that a corpus takes seconds.
+`text[start:end]` is the sentence or word: nothing is normalised, and every character that is not white space is in
+exactly one of them. Blocks for pre-training (Section 3.3) and the segments of long documents are made of these
+sentences, so a wrong boundary costs little; what counts is that no text is lost and that a corpus takes seconds.
 """
 
 import re
+import unicodedata
 
 
 # A blank line ends a paragraph, and a paragraph ends a sentence.
@@ -37,6 +38,26 @@ SENTENCE_STARTERS = frozenset(
     "Here His How However I If In Indeed It Its Later Many Meanwhile More Moreover Most My No Nor Not Now On Once One "
     "Only Or Other Our She Since So Some Still Such That The Their Then There Therefore These They This Those Though "
     "Thus Today To Under Until Upon We What When Where Whether Which While Who Why With Yet You Your".split()
+)
+
+# What belongs to the letter before it, though it is none for `re`: accents, vowel signs, joiners, variation selectors.
+MARKS = "".join(chr(code) for code in range(0x300, 0x3100) if unicodedata.category(chr(code)).startswith("M"))
+MARKS += "\u00ad\u200c\u200d\ufe00-\ufe0f\ufe20-\ufe2f"
+LETTER = rf"[\w{MARKS}]"
+CONTRACTION = rf"(?i:s|re|ve|ll|d|m)(?!{LETTER})"  # after an apostrophe
+NOT = rf"(?i:n['’]t)(?!{LETTER})"
+# The first that matches. A full stop after an abbreviation belongs to it, but not the one at the end of a sentence.
+WORD = re.compile(
+    rf"""(?<!\w)(?:{"|".join(map(re.escape, sorted(TITLES | ABBREVIATIONS)))}|[A-Z])\.(?=[\s,;:])
+    |(?<!\w)(?:{"|".join(sorted(COUNTED))})\.(?=\s*\d)
+    |(?<!\w)(?:[A-Z][a-z]?\.|[a-z]\.){{2,}}  # U.S., Ph.D., a.m.
+    |(?<=\w)(?:{NOT}|['’]{CONTRACTION})
+    |{LETTER}+?(?={NOT})
+    |\d+(?:[.,:]\d+)+
+    |{LETTER}+(?:['’&](?!{CONTRACTION}){LETTER}+)*  # O'Brien, AT&T
+    |([^\w\s])\1*[{MARKS}]*  # ..., --
+    """,
+    re.VERBOSE,
 )
 
 
@@ -86,3 +107,12 @@ def _ends_here(text: str, start: int, match: re.Match) -> bool:
     if word in ABBREVIATIONS or INITIALS.match(word):
         return next_word in SENTENCE_STARTERS
     return True
+
+
+def split_words(text: str, start: int = 0, end: int | None = None) -> list[tuple[int, int]]:
+    """The words of the sentence `text[start:end]` as character offsets (start, end) in `text`, end exclusive.
+
+    As in OntoNotes: signs are words of their own, and so are hyphens, "n't" and "'s"; "U.S.", "Mr." and "3,000.5" are
+    one.
+    """
+    return [match.span() for match in WORD.finditer(text, start, len(text) if end is None else end)]
