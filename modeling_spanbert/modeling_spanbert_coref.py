@@ -380,15 +380,20 @@ class SpanBertCoreferenceHead(nn.Module):
         self.mentions = SpanBertMentionScorer(config)
         self.antecedents = SpanBertAntecedentScorer(config)
 
-    def forward(self, document: Document) -> Mentions:
+    def forward(self, document: Document, given: torch.Tensor | None = None) -> Mentions:
+        """The best of the candidates, or the spans that are `given` (T, W), as by `candidate_spans`: all of these."""
         config, pieces = self.config, document.pieces
-        allowed = candidate_spans(document.sentence, document.word, config.max_span_width)  # (T, W)
+        allowed = given
+        if given is None:
+            allowed = candidate_spans(document.sentence, document.word, config.max_span_width)  # (T, W)
         start, width = allowed.nonzero(as_tuple=True)  # (C,) each
         score = self.mentions(pieces, allowed)  # (C,)
+        end = start + width
 
-        num_kept = min(config.max_num_spans, int(config.top_span_ratio * len(pieces)))
-        kept = select_spans(start, start + width, score, num_kept).to(pieces.device)  # (K,)
-        start, end, score = start[kept], start[kept] + width[kept], score[kept]
+        if given is None:
+            num_kept = min(config.max_num_spans, int(config.top_span_ratio * len(pieces)))
+            kept = select_spans(start, end, score, num_kept).to(pieces.device)  # (K,)
+            start, end, score = start[kept], end[kept], score[kept]
         vectors = self.mentions.vectors(pieces, start, end, config.score_block_size)  # (K, G)
         antecedents, antecedent_scores = self.antecedents(
             vectors, score, document.speaker[start], document.segment[start], document.genre

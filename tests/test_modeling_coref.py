@@ -315,6 +315,17 @@ def test_spans_that_cross_a_better_one_are_skipped_and_nested_ones_kept():
     assert select_spans(start[1:2], end[1:2], score[1:2], 5).tolist() == [0]  # fewer, none twice
 
 
+def test_given_spans_are_the_mentions_whatever_they_score_and_wherever_they_cross():
+    head, document = make_head(top_span_ratio=0.1), make_document(30, words=True)
+    spans = [(0, 1), (1, 3), (2, 2), (9, 14)]
+    given = torch.zeros(30, head.config.max_span_width, dtype=torch.bool)
+    for start, end in spans:
+        given[start, end - start] = True
+    mentions = head(document, given)
+    assert list(zip(mentions.start.tolist(), mentions.end.tolist(), strict=True)) == spans
+    assert len(pairs(mentions)) == 6
+
+
 # Losses
 
 
