@@ -20,19 +20,16 @@ writes are of word pieces: `sentences` are segments of them, `sentence_map` and 
 the word of each.
 """
 
-import gzip
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
-from .files import numbered_lines, parse_json, require
+from .files import numbered_lines, parse_json, require, written
 
 
 Mention = tuple[int, int]  # first and last word, both included, counted from 0 through the whole document
@@ -132,7 +129,7 @@ def write_conll(documents: Iterable[CoreferenceDocument], path: str | Path) -> N
 
     Where one of them cannot be written there is no file. Raises as `conll_text`.
     """
-    with _written(Path(path)) as file:
+    with written(path) as file:
         for document in documents:
             file.write(conll_text(document))
 
@@ -195,7 +192,7 @@ def write_jsonlines(documents: Iterable[CoreferenceDocument], path: str | Path) 
 
     Raises ValueError, and leaves no file, for a document that `read_jsonlines` would refuse.
     """
-    with _written(Path(path)) as file:
+    with written(path) as file:
         for document in documents:
             _check(document, f"document {document.doc_key!r}")
             fields = ("doc_key", "sentences", "speakers", "clusters", *PIECE_MAPS)
@@ -365,16 +362,3 @@ def _check_fields(document: CoreferenceDocument, where: str) -> None:
     for text in chain([document.doc_key], *document.sentences, *document.speakers):
         if any(separator in text for separator in "\t\r\n"):
             raise ValueError(f"{where}: {text!r:.60} has a tab or a line break, which ends a column of a CoNLL file")
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[TextIO]:
-    """A file to write, which takes its place when it is complete."""
-    partial = path.with_name(f"{path.name}.partial")
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(partial, "wt", encoding="utf-8", newline="\n") as file:
-            yield file
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

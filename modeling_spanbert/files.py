@@ -1,12 +1,16 @@
-"""Reading files, plain or gzipped: what cannot be read is one line that names the file and the place in it."""
+"""Reading and writing files, plain or gzipped.
+
+What cannot be read is one line that names the file and the place in it; what is written is there when it is complete.
+"""
 
 import gzip
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 @contextmanager
@@ -67,3 +71,17 @@ def require(record: Any, key: str, kind: type, where: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ValueError(f"{where}: {key}={value!r:.60}: expected {kind.__name__}, got {type(value).__name__}")
     return value
+
+
+@contextmanager
+def written(path: str | Path) -> Iterator[TextIO]:
+    """A file to write, gzipped where `path` ends in .gz, which takes its place when it is complete."""
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.partial")
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(partial, "wt", encoding="utf-8", newline="\n") as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
