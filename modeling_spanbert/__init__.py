@@ -7,6 +7,8 @@ import transformers
 
 from . import modeling_spanbert
 from .configuration_spanbert import AUTO_CLASSES, SIZES, SpanBertConfig
+from .coreference_document import DocumentToResolve
+from .coreference_resolver import CoreferenceResolver, CoreferenceResult
 from .data_collator import DataCollatorForSpanMasking
 from .masking import MASKING_SCHEMES
 from .modeling_spanbert import (
@@ -38,7 +40,10 @@ transformers.AutoModel.register(
 __all__ = [
     "MASKING_SCHEMES",
     "SIZES",
+    "CoreferenceResolver",
+    "CoreferenceResult",
     "DataCollatorForSpanMasking",
+    "DocumentToResolve",
     "QuestionAnswerer",
     "RelationExtractor",
     "SpanBertConfig",
