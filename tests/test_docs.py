@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from card_facts import RESULTS, RUN
+from coreference_helpers import TOKENIZER, random_model
 from helpers import ROOT, tiny_config, tiny_tokenizer
 
 from eval import run as evaluation
@@ -60,6 +61,9 @@ def test_the_python_of_the_readme_runs(tmp_path):
     torch.manual_seed(0)
     model, folder = SpanBertForPreTraining(tiny_config()), tmp_path / "runs" / "tiny" / "export"
     export(model, tiny_tokenizer(), folder, RUN, RESULTS, in_clean_process=False)
+    folder = tmp_path / "runs" / "coref" / "export"
+    random_model().save_pretrained(folder)
+    TOKENIZER.save_pretrained(folder)
     source = "\n".join(blocks("python"))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", source]
