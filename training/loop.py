@@ -159,7 +159,7 @@ def train(
                     if best and best.consider(score, state.best_score, accelerator.unwrap_model(model)):
                         state.best_step, state.best_score = state.step, score if math.isfinite(score) else None
                 progress.write(state.step, eval=state.evaluation)
-                progress.say(_evaluation_line(batches.held_out_name, state))
+                progress.say(_evaluation_line(batches.held_out_name, state, best and best.metric))
             if is_last or (run.checkpointing_steps and state.step % run.checkpointing_steps == 0):
                 save()
         else:
@@ -268,7 +268,9 @@ def dropout_seed(seed: int, step: int, micro_batch: int, process_index: int) -> 
     return int(np.random.SeedSequence([seed, step, micro_batch, process_index]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _evaluation_line(name: str, state: TrainerState) -> str:
-    shown = [f"{name} {value:.4g}" for name, value in state.evaluation.items() if isinstance(value, float)]
-    best = "" if state.best_step is None else f" (best: step {state.best_step:,})"
+def _evaluation_line(name: str, state: TrainerState, metric: str | None) -> str:
+    """All scores, or the one that decides which weights are kept: metrics.jsonl has the others."""
+    scores = state.evaluation if metric is None else {metric: state.evaluation[metric]}
+    shown = [f"{score} {value:.4g}" for score, value in scores.items() if isinstance(value, float)]
+    best = "" if metric is None else f" (best: step {state.best_step:,})"
     return f"{name}, step {state.step:,}: " + ", ".join(shown) + best
