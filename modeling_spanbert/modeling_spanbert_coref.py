@@ -74,20 +74,27 @@ class Mentions(NamedTuple):
     antecedent_scores: torch.Tensor  # (K, A), -inf there
 
 
-def in_blocks(function: Callable[[slice], torch.Tensor], num_rows: int, block_size: int) -> torch.Tensor:
-    """The rows that `function` gives for slices of `num_rows`, concatenated.
+def in_blocks(
+    function: Callable[[slice], torch.Tensor], num_rows: int, block_size: int, num_results: int | None = None
+) -> torch.Tensor:
+    """The rows that `function` gives for slices of `num_rows`, concatenated: as many, or `num_results` in all.
 
     For the gradient each block is computed again, so that of all it makes only the result is kept. No rows are one
     empty block: the parameters are in every graph, as DDP needs.
     """
-    blocks = []
-    for first in range(0, max(num_rows, 1), block_size):
-        rows = slice(first, min(first + block_size, num_rows))
-        if torch.is_grad_enabled():
-            blocks.append(checkpoint(function, rows, use_reentrant=False))
-        else:
-            blocks.append(function(rows))
-    return torch.cat(blocks)
+    slices = [slice(first, min(first + block_size, num_rows)) for first in range(0, max(num_rows, 1), block_size)]
+    if torch.is_grad_enabled():
+        return torch.cat([checkpoint(function, rows, use_reentrant=False) for rows in slices])
+    # Into one tensor: small results that stay where large ones were would leave holes, into which the next ones, if
+    # they are a little larger, do not fit, so that the process grows with every block.
+    results, filled = None, 0
+    for rows in slices:
+        block = function(rows)
+        if results is None:
+            results = block.new_empty(num_rows if num_results is None else num_results, *block.shape[1:])
+        results[filled : filled + len(block)] = block
+        filled += len(block)
+    return results
 
 
 class SpanBertFeedForward(nn.Module):
@@ -201,7 +208,7 @@ class SpanBertMentionScorer(nn.Module):
             hidden += weights @ F.linear(x, to_attended)
             return self.scorer.from_hidden(hidden) + width_prior[width]
 
-        return in_blocks(block, len(pieces), PIECES_IN_BLOCK)
+        return in_blocks(block, len(pieces), PIECES_IN_BLOCK, int(allowed.sum()))
 
     def vectors(self, pieces: torch.Tensor, start: torch.Tensor, end: torch.Tensor, block_size: int) -> torch.Tensor:
         """g (K, G) of the spans from `start` to `end` (K,). Dropout of φ is drawn again; the original draws once."""
