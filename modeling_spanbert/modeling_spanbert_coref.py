@@ -44,7 +44,7 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_spanbert import SpanBertConfig
-from .modeling_spanbert import SpanBertTaskModel, per_item
+from .modeling_spanbert import SpanBertDropout, SpanBertTaskModel, per_item
 
 
 # Distances 0, 1, 2, 3, 4, 5-7, 8-15, 16-31, 32-63 and from 64 on have an embedding each: where the buckets start.
@@ -103,7 +103,7 @@ class SpanBertFeedForward(nn.Module):
     def __init__(self, input_size: int, config: SpanBertConfig):
         super().__init__()
         self.hidden = nn.Linear(input_size, config.ffnn_size)
-        self.dropout = nn.Dropout(config.ffnn_dropout)
+        self.dropout = SpanBertDropout(config.ffnn_dropout)
         self.output = nn.Linear(config.ffnn_size, 1)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -185,7 +185,7 @@ class SpanBertMentionScorer(nn.Module):
         self.scorer = SpanBertFeedForward(sum(self.sizes), config)
         self.width_prior_embeddings = nn.Embedding(config.max_span_width, feature_size)
         self.width_prior_scorer = SpanBertFeedForward(feature_size, config)
-        self.dropout = nn.Dropout(config.ffnn_dropout)
+        self.dropout = SpanBertDropout(config.ffnn_dropout)
 
     def forward(self, pieces: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
         """s_m (C,) of the candidates that `allowed` (T, W) names, in its row-major order; `pieces` are x (T, H).
@@ -274,7 +274,7 @@ class SpanBertAntecedentScorer(nn.Module):
         self.scorer = SpanBertFeedForward(sum(self.sizes), config)
         if config.coref_depth > 1:
             self.gate = nn.Linear(2 * size, size)
-        self.dropout = nn.Dropout(config.ffnn_dropout)
+        self.dropout = SpanBertDropout(config.ffnn_dropout)
 
     def forward(
         self,

@@ -16,6 +16,7 @@ from transformers import (
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from modeling_spanbert import SpanBertConfig, SpanBertForMaskedLM, SpanBertForPreTraining, SpanBertModel
+from modeling_spanbert.modeling_spanbert import SpanBertDropout
 
 
 def make_batch(
@@ -446,3 +447,28 @@ def test_configurations_that_cannot_work_are_refused(change, message):
 
     with pytest.raises(StrictDataclassError, match=message):
         tiny_config(**change)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.3])
+def test_dropout_drops_a_share_of_p_and_keeps_the_mean(p):
+    dropout, inputs = SpanBertDropout(p), torch.ones(999, 1001, requires_grad=True)
+    torch.manual_seed(0)
+    outputs = dropout(inputs)
+    kept = outputs != 0
+    assert kept.float().mean().item() == pytest.approx(1 - p, abs=3e-3)
+    torch.testing.assert_close(outputs[kept], torch.full_like(outputs[kept], 1 / (1 - p)), rtol=1e-4, atol=0)
+    assert kept[:, 0].any() and not kept[:, 0].all()  # what is dropped differs from row to row
+    outputs.sum().backward()
+    assert torch.equal(inputs.grad, outputs)
+    torch.manual_seed(0)
+    assert torch.equal(dropout(inputs), outputs)
+    assert not torch.equal(dropout(inputs), outputs)
+
+
+def test_dropout_of_nothing_of_all_and_in_eval_mode():
+    inputs = torch.ones(3, 5, dtype=torch.bfloat16)
+    assert torch.equal(SpanBertDropout(0.0)(inputs), inputs)
+    assert torch.equal(SpanBertDropout(1.0)(inputs), torch.zeros_like(inputs))
+    assert torch.equal(SpanBertDropout(0.5).eval()(inputs), inputs)
+    assert SpanBertDropout(0.5)(inputs).dtype == torch.bfloat16
+    assert SpanBertDropout(0.5)(inputs[:0]).shape == (0, 5)
