@@ -108,7 +108,7 @@ def add_coref(tasks) -> None:
         "--singletons", action="store_true", help="also mentions that are alone; for models with a mention loss"
     )
     command.add_argument("--batch_tokens", type=int, help="word pieces that are encoded together; default: 4096")
-    command.add_argument("--max_segment_length", type=int, help="that of the training; default: 384")
+    command.add_argument("--max_segment_length", type=int, help="default: that of the training")
     command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: float32")
     command.set_defaults(run=predict_coref)
 

@@ -42,10 +42,12 @@ COREFERENCE_FIELDS = (
     "max_antecedent_search",
     "coref_depth",
     "candidate_boundaries",
+    "restore_brackets",
     "ffnn_size",
     "ffnn_dropout",
     "feature_emb_size",
     "genres",
+    "max_segment_length",
     "max_training_sentences",
     "mention_loss_coef",
     "score_block_size",
@@ -138,12 +140,18 @@ class SpanBertConfig(PreTrainedConfig):
             How often antecedents are scored; after each time but the last, mentions take in their antecedents.
         candidate_boundaries (`str`, *optional*, defaults to `"word"`):
             Mentions start and end at a "word" boundary. "subword" is the original: at any piece, [CLS] and [SEP] too.
+        restore_brackets (`bool`, *optional*, defaults to False):
+            Reads "-LRB-" and the like of OntoNotes as the brackets that they stand for, which are what other texts
+            have. The original does not: they are five pieces.
         ffnn_size (`int`, *optional*, defaults to 3000), ffnn_dropout (`float`, *optional*, defaults to 0.3):
             Hidden units of the scorers, and the dropout in the head.
         feature_emb_size (`int`, *optional*, defaults to 20):
             Width of the embedding of each feature: width, distance, speaker, genre.
         genres (`list[str]`, *optional*, defaults to those of OntoNotes):
             The kinds of documents, in the order of their embeddings; an unknown one counts as the first.
+        max_segment_length (`int`, *optional*, defaults to 384):
+            Pieces of a segment, with its [CLS] and [SEP]; less where the encoder takes less. 384 is that of the
+            original's best base model, 512 of its large one.
         max_training_sentences (`int`, *optional*, defaults to 3):
             Segments of a document in a training step (the original's name). Segment distances are clipped below it.
         mention_loss_coef (`float`, *optional*, defaults to 0.0):
@@ -186,10 +194,12 @@ class SpanBertConfig(PreTrainedConfig):
     max_antecedent_search: int | None = None
     coref_depth: int = 2
     candidate_boundaries: str = "word"
+    restore_brackets: bool = False
     ffnn_size: int = 3000
     ffnn_dropout: float | int = 0.3
     feature_emb_size: int = 20
     genres: list[str] | None = None
+    max_segment_length: int = 384
     max_training_sentences: int = 3
     mention_loss_coef: float | int = 0.0
     score_block_size: int = 32
@@ -251,6 +261,10 @@ class SpanBertConfig(PreTrainedConfig):
             raise ValueError(f"top_span_ratio={self.top_span_ratio}: expected a positive number")
         if not 0 <= self.mention_loss_coef < math.inf:
             raise ValueError(f"mention_loss_coef={self.mention_loss_coef}: expected 0 or a positive number")
+        if self.max_segment_length < 3:
+            raise ValueError(
+                f"max_segment_length={self.max_segment_length}: expected at least 3, for [CLS] and [SEP] too"
+            )
         if self.max_antecedent_search is not None and self.max_antecedent_search < 1:
             raise ValueError(f"max_antecedent_search={self.max_antecedent_search}: expected at least 1, or None")
 

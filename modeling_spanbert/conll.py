@@ -23,7 +23,7 @@ the word of each.
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -41,12 +41,6 @@ BRACKETS = re.compile(rf"(?:{BRACKET.pattern})(?:\|?(?:{BRACKET.pattern}))*")  #
 NO_MENTION = {"-", "_", ""}  # in OntoNotes, SemEval-2010 and LitBank
 MIN_COLUMNS, WORD, SPEAKER, COREFERENCE = 12, 3, 9, -1
 PIECE_MAPS = ("sentence_map", "subtoken_map")
-
-# In OntoNotes, brackets stand for names of brackets in trees, and "/." and "/?" for punctuation.
-PLAIN_WORDS = {
-    **{"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}"},
-    **{"/.": ".", "/?": "?"},
-}
 
 
 @dataclass
@@ -76,15 +70,7 @@ class CoreferenceDocument:
         return sum(map(len, self.sentences))
 
 
-def plain_word(word: str) -> str:
-    """What stands in the text for a word of OntoNotes: "(" for "-LRB-", "." for "/."; others are as they are.
-
-    The authors' code takes the slash off "/." and "/?", and leaves brackets to be cut into "-", "L", "##RB", "-".
-    """
-    return PLAIN_WORDS.get(word, word)
-
-
-def read_conll(path: str | Path, normalize_word: Callable[[str], str] | None = None) -> Iterator[CoreferenceDocument]:
+def read_conll(path: str | Path) -> Iterator[CoreferenceDocument]:
     """The documents of a CoNLL-2012 file, plain or gzipped, one at a time.
 
     Columns are separated by tabs in lines that have one, else by spaces. Mentions are in the order of the text, and so
@@ -105,7 +91,7 @@ def read_conll(path: str | Path, normalize_word: Callable[[str], str] | None = N
         if line.startswith("#begin document"):
             if document is not None:
                 raise ValueError(f"{where}: {document.begun} has no '#end document' before the next one begins")
-            document = _DocumentLines(line, where, normalize_word)
+            document = _DocumentLines(line, where)
         elif document is None:
             if line.strip():
                 raise ValueError(
@@ -208,13 +194,12 @@ class _Opening(NamedTuple):
 class _DocumentLines:
     """What has been read of a document. Its messages count sentences and words from 0, as the third column does."""
 
-    def __init__(self, header: str, where: str, normalize_word: Callable[[str], str] | None):
+    def __init__(self, header: str, where: str):
         match = BEGIN.fullmatch(header.strip())
         if not match:
             raise ValueError(f"{where}: {header[:80]!r}: expected '#begin document (NAME); part 000'")
         self.doc_key, self.part = f"{match[1]}_{int(match[2])}", match[2]
         self.begun = f"document {self.doc_key!r}, which begins at {where},"
-        self.normalize_word = normalize_word
         self.sentences: list[list[str]] = []
         self.speakers: list[list[str]] = []
         self.in_sentence = False
@@ -237,7 +222,7 @@ class _DocumentLines:
             f"token {len(self.sentences[-1])} ({word!r})"
         )
         self._add_brackets(columns[COREFERENCE].strip(), place)
-        self.sentences[-1].append(self.normalize_word(word) if self.normalize_word else word)
+        self.sentences[-1].append(word)
         self.speakers[-1].append(columns[SPEAKER])
         self.num_words += 1
 

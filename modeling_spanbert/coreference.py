@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from .configuration_spanbert import SpanBertConfig
 from .modeling_spanbert_coref import SpanBertForCoreferenceOutput
-from .relations import BRACKETS
+from .text import restore_bracket
 
 
-MAX_SEGMENT_LENGTH = 384  # of the original's best base model; 512 for large
 SPECIAL_SPEAKER = "[SPL]"  # who says [CLS] and [SEP]
 # How OntoNotes writes the end of some sentences.
 SLASHED = {"/.": ".", "/?": "?"}
@@ -63,7 +63,7 @@ class EncodedDocument:
 def encode_document(
     sentences: Sequence[Sequence[str]],
     tokenizer: PreTrainedTokenizerBase,
-    max_segment_length: int = MAX_SEGMENT_LENGTH,
+    max_segment_length: int = SpanBertConfig.max_segment_length,
     speakers: Sequence[str | Sequence[str | None] | None] | None = None,
     genre: str | None = None,
     clusters: Sequence[Sequence[Mention]] = (),
@@ -91,7 +91,7 @@ def encode_document(
     word_speakers = speakers_of_words(sentences, speakers)
     word_sentences = [number for number, sentence in enumerate(sentences) for _ in sentence]
     if restore_brackets:
-        words = [BRACKETS.get(word.lower(), word) for word in words]
+        words = list(map(restore_bracket, words))
     word_ids = tokenize_words(tokenizer, [SLASHED.get(word, word) for word in words])
 
     ids = [id for pieces in word_ids for id in pieces]
@@ -271,15 +271,31 @@ def clusters_from_antecedents(mentions: Sequence[Mention], antecedents: Sequence
     return clusters
 
 
-def document_clusters(output: SpanBertForCoreferenceOutput, num_documents: int) -> list[list[Cluster]]:
-    """The clusters of each document of a batch, in its pieces."""
+def with_singletons(
+    clusters: list[Cluster], mentions: Sequence[Mention], are_mentions: Sequence[bool]
+) -> list[Cluster]:
+    """The clusters, and one for each of the `mentions` that is one and in none of them."""
+    linked = {mention for cluster in clusters for mention in cluster}
+    known = zip(mentions, are_mentions, strict=True)
+    return clusters + [[mention] for mention, is_one in known if is_one and mention not in linked]
+
+
+def document_clusters(
+    output: SpanBertForCoreferenceOutput, num_documents: int, singletons: bool = False
+) -> list[list[Cluster]]:
+    """The clusters of each document of a batch, in its pieces; with `singletons` also mentions that score above 0."""
     best = best_antecedents(output.antecedent_index, output.antecedent_scores)
     spans = list(zip(output.mention_starts.tolist(), output.mention_ends.tolist(), strict=True))
+    are_mentions = (output.mention_scores > 0).tolist()
     bounds = np.searchsorted(output.document_index.cpu().numpy(), range(num_documents + 1)).tolist()
-    return [
-        clusters_from_antecedents(spans[first:stop], [max(number - first, -1) for number in best[first:stop]])
-        for first, stop in pairwise(bounds)
-    ]
+    found = []
+    for first, stop in pairwise(bounds):
+        mentions = spans[first:stop]
+        clusters = clusters_from_antecedents(mentions, [max(number - first, -1) for number in best[first:stop]])
+        if singletons:
+            clusters = with_singletons(clusters, mentions, are_mentions[first:stop])
+        found.append(clusters)
+    return found
 
 
 def to_word_clusters(clusters: Sequence[Sequence[Mention]], subtoken_map: Sequence[int]) -> list[Cluster]:

@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from .conll import CoreferenceDocument, conll_text
 from .coreference import (
-    MAX_SEGMENT_LENGTH,
     Cluster,
     EncodedDocument,
     Mention,
@@ -31,8 +30,10 @@ from .coreference import (
     encode_document,
     speaker_numbers,
     to_word_clusters,
+    with_singletons,
 )
 from .coreference_document import DocumentToResolve, Span, check_genre, check_list
+from .fine_tuned import open_fine_tuned
 from .modeling_spanbert_coref import Document, SpanBertForCoreference
 from .pronouns import resolve_pronouns
 
@@ -133,7 +134,7 @@ class CoreferenceResolver:
     Args:
         model, tokenizer: as they were saved together; the model is put in eval mode.
         batch_tokens: word pieces, padding included, that are encoded together.
-        max_segment_length: 384 by default, or what the model takes if that is less; give that of the training.
+        max_segment_length: that of the training by default (`config.max_segment_length`).
 
     Raises ValueError for settings that do not go with the model.
     """
@@ -155,7 +156,7 @@ class CoreferenceResolver:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.batch_tokens = _checked_batch_tokens(batch_tokens)
-        self.max_segment_length = min(MAX_SEGMENT_LENGTH, limit) if max_segment_length is None else max_segment_length
+        self.max_segment_length = max_segment_length or min(model.config.max_segment_length, limit)
 
     @classmethod
     def from_pretrained(
@@ -167,23 +168,9 @@ class CoreferenceResolver:
         max_segment_length: int | None = None,
         **kwargs,
     ) -> "CoreferenceResolver":
-        """Opens a folder or a repository of the Hub, with the tokenizer in it.
-
-        `device`: by default the GPU where there is one. `dtype`: by default float32. `kwargs`: what of transformers'
-        `from_pretrained` finds files (`revision`, `token`, …).
-
-        Raises `OSError` where there is no model, and `ValueError` for one without a coreference head.
-        """
-        model, info = SpanBertForCoreference.from_pretrained(
-            name, dtype=dtype or torch.float32, output_loading_info=True, **kwargs
-        )
-        if info["missing_keys"]:
-            missing = ", ".join(sorted(info["missing_keys"])[:3])
-            raise ValueError(f"{name} is not fine-tuned for coreference (no {missing}); fine-tune it first")
-        # With the config, because a repository with only vocab.txt is cased where the config is SpanBERT's.
-        tokenizer = AutoTokenizer.from_pretrained(name, config=model.config, **kwargs)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model.to(device), tokenizer, batch_tokens, max_segment_length)
+        """Opens a folder or a repository of the Hub; `open_fine_tuned` says what it takes and raises."""
+        opened = open_fine_tuned(SpanBertForCoreference, name, "coreference", device, dtype, **kwargs)
+        return cls(*opened, batch_tokens, max_segment_length)
 
     def predict(
         self,
@@ -276,6 +263,7 @@ class CoreferenceResolver:
                 document.sentence_speakers(),
                 document.genre,
                 [[mention] for mention in document.mentions or []],
+                self.model.config.restore_brackets,
             )
             group.append((document, encoded))
             pooled += len(encoded.subtoken_map)
@@ -333,10 +321,8 @@ class CoreferenceResolver:
         spans = list(zip(found.start.tolist(), found.end.tolist(), strict=True))
         clusters = clusters_from_antecedents(spans, best_antecedents(found.antecedents, scores))
         if singletons:
-            linked = {span for cluster in clusters for span in cluster}
             are_mentions = (found.score > 0) if given is None else torch.ones_like(found.start)
-            alone = [span for span, is_one in zip(spans, are_mentions.tolist(), strict=True) if is_one]
-            clusters += [[span] for span in alone if span not in linked]
+            clusters = with_singletons(clusters, spans, are_mentions.tolist())
         return CoreferenceResult(
             document,
             sorted(sorted(cluster) for cluster in to_word_clusters(clusters, encoded.subtoken_map)),

@@ -338,7 +338,7 @@ def render_card(run: dict, results: dict) -> str:
 
     Of a fine-tuned one `run` has `task` ({"name", "pipeline_tag", "metric", "settings"}) and `usage` (Python with
     {model} for the model's name), `data` has "files" or "hub", "splits", "num_examples", "num_validation_examples",
-    "num_rows", "mean_length", "notes" and "fingerprint", and `results` has `best_step`, `results` and `majority` (rows
+    "num_rows", "mean_length", "notes" and "fingerprint", and `results` has `best_step`, `results` and `baseline` (rows
     as those of eval/run.py: {"task", "split", "n", "metric", "value"}).
     """
     arguments = run["arguments"]
@@ -363,7 +363,7 @@ def render_card(run: dict, results: dict) -> str:
         metadata=(finetuned_metadata if finetuned else pretrained_metadata)(run, results).to_yaml(),
         snippet=source.rstrip(),
         needs_package=needs_package(source),
-        majority={row["metric"]: row["value"] for row in results.get("majority", [])},
+        baseline={row["metric"]: row["value"] for row in results.get("baseline", [])},
         run=run,
         results=results,
         arguments=arguments,

@@ -30,17 +30,17 @@ from itertools import pairwise
 from numbers import Integral
 
 import torch
-from transformers import AutoTokenizer, DataCollatorWithPadding, PreTrainedTokenizerBase
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from .configuration_spanbert import RELATION_INPUTS, SpanBertConfig
+from .fine_tuned import open_fine_tuned
 from .modeling_spanbert import SpanBertForRelationExtraction
+from .text import restore_bracket
 
 
 MAX_SEQ_LENGTH = 128  # the paper's, appendix B
 ROLES = {"SUBJ": "subject", "OBJ": "object"}
 PUNCTUATION = {"SUBJ": ("@", "*"), "OBJ": ("#", "^")}  # around the entity, around its type
-# The Penn Treebank's names of brackets, in which TACRED's words are written.
-BRACKETS = {"-lrb-": "(", "-rrb-": ")", "-lsb-": "[", "-rsb-": "]", "-lcb-": "{", "-rcb-": "}"}
 
 
 # Entity tokens and labels: what is decided once, before training, and saved in the config
@@ -168,7 +168,7 @@ class RelationFeaturizer:
         for number, example in enumerate(examples):
             check_spans(example, name_of(example, number))
         words = list({word for example in examples for word in example["token"]})
-        pieces = dict(zip(words, self._tokenize([BRACKETS.get(word.lower(), word) for word in words]), strict=True))
+        pieces = dict(zip(words, self._tokenize(list(map(restore_bracket, words))), strict=True))
         return [self._features(example, pieces, name_of(example, number)) for number, example in enumerate(examples)]
 
     def _tokenize(self, words: list[str]) -> list[list[int]]:
@@ -373,23 +373,9 @@ class RelationExtractor:
         max_seq_length: int | None = None,
         **kwargs,
     ) -> "RelationExtractor":
-        """Opens a folder or a repository of the Hub, with the tokenizer in it.
-
-        `device`: by default the GPU where there is one. `dtype`: by default float32. `kwargs`: what of transformers'
-        `from_pretrained` finds files (`revision`, `token`, …).
-
-        Raises `OSError` where there is no model, and `ValueError` for one without a relation classifier.
-        """
-        model, info = SpanBertForRelationExtraction.from_pretrained(
-            name, dtype=dtype or torch.float32, output_loading_info=True, **kwargs
-        )
-        if info["missing_keys"]:
-            missing = ", ".join(sorted(info["missing_keys"])[:3])
-            raise ValueError(f"{name} is not fine-tuned for relation extraction (no {missing}); fine-tune it first")
-        # With the config, because a repository with only vocab.txt is cased where the config is SpanBERT's.
-        tokenizer = AutoTokenizer.from_pretrained(name, config=model.config, **kwargs)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model.to(device), tokenizer, batch_size, max_seq_length)
+        """Opens a folder or a repository of the Hub; `open_fine_tuned` says what it takes and raises."""
+        opened = open_fine_tuned(SpanBertForRelationExtraction, name, "relation extraction", device, dtype, **kwargs)
+        return cls(*opened, batch_size, max_seq_length)
 
     def __call__(
         self,

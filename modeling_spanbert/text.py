@@ -9,6 +9,9 @@ import re
 import unicodedata
 
 
+# The Penn Treebank's names of brackets, in which the words of OntoNotes and TACRED are written.
+TREEBANK_BRACKETS = {"-lrb-": "(", "-rrb-": ")", "-lsb-": "[", "-rsb-": "]", "-lcb-": "{", "-rcb-": "}"}
+
 # A blank line ends a paragraph, and a paragraph ends a sentence.
 PARAGRAPH_BREAK = re.compile(r"\n[^\S\n]*\n\s*")
 LINE_BREAK = re.compile(r"\n\s*")
@@ -116,3 +119,8 @@ def split_words(text: str, start: int = 0, end: int | None = None) -> list[tuple
     one.
     """
     return [match.span() for match in WORD.finditer(text, start, len(text) if end is None else end)]
+
+
+def restore_bracket(word: str) -> str:
+    """The bracket that the word is the Penn Treebank's name of, in either case; other words as they are."""
+    return TREEBANK_BRACKETS.get(word.lower(), word)

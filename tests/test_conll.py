@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from modeling_spanbert.conll import (
     CoreferenceDocument,
     conll_text,
-    plain_word,
     read_conll,
     read_jsonlines,
     write_conll,
@@ -106,13 +105,6 @@ def test_gzipped_files_are_known_by_their_content(tmp_path):
     assert [read.sentences for read in read_conll(path)] == [[["é"]]]
     write_conll(read_conll(path), copy)
     assert copy.read_bytes()[:2] == b"\x1f\x8b" and list(read_conll(copy)) == list(read_conll(path))
-
-
-def test_words_of_trees_are_turned_back_if_asked(file):
-    words = ["-LRB-", "-rrb-", "/.", "/?", "/-", "-RCB-"]
-    path = file(text_of(*map(row, words)))
-    assert next(read_conll(path)).sentences == [words]
-    assert next(read_conll(path, normalize_word=plain_word)).sentences == [["(", "-rrb-", ".", "?", "/-", "}"]]
 
 
 def test_documents_come_one_at_a_time(file):

@@ -2,14 +2,15 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 import torch
-from finetune_helpers import documents
+from finetune_helpers import LEARNT, TinyFinetuning, documents
 from helpers import tiny_config, tiny_tokenizer
 
 from eval.tasks import TASKS
-from modeling_spanbert import SpanBertForCoreference
+from modeling_spanbert import CoreferenceResolver, SpanBertConfig, SpanBertForCoreference
 from modeling_spanbert.conll import conll_text, read_conll
 from training.document_batches import DocumentBatches, Documents
 from training.finetuning_arguments import EpochArguments
@@ -117,3 +118,38 @@ def test_predictions_are_written_for_the_official_scorer(tmp_path, conll):
     read = list(read_conll(tmp_path / "predictions_ontonotes_coref.conll"))
     assert [document.clusters for document in read] == clusters
     assert [document.doc_key for document in read] == [example["doc_key"] for example in examples]
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_tiny_model_learns_three_documents_by_heart(tmp_path, depth):
+    run, file = TinyFinetuning(tmp_path), tmp_path / "three.conll"
+    file.write_text("".join(map(conll_text, documents(3))))
+    changes = {"task": "ontonotes_coref", "train_file": file, "validation_file": file, "coref_depth": depth}
+    config = SpanBertConfig.from_pretrained(tmp_path / "config")
+    config.top_span_ratio = 1.0  # of some 20 pieces: a mention that is not kept gets no gradient
+    config.save_pretrained(tmp_path / "config")
+    assert run.run("learnt", **(LEARNT["ontonotes_coref"] | changes)) == 0
+    assert run.scores("learnt")["conll_f1"] == 100
+    model = SpanBertForCoreference.from_pretrained(tmp_path / "learnt" / "export")
+    assert (model.config.coref_depth, model.config.max_segment_length) == (depth, 32)
+
+
+def test_what_the_model_was_trained_on_decides_segments_brackets_and_singletons():
+    tokenizer = tiny_tokenizer("( ) - LRB the")
+    [example] = [vars(each) for each in documents(1)]
+    example = {name: example[name] for name in ("doc_key", "part", "sentences", "speakers", "clusters")}
+    example["sentences"][0][0] = "-LRB-"
+    given = {"max_seq_length": 8, "restore_brackets": True, "mention_loss_coef": 0.5, "ffnn_size": 7}
+    fields = replace(TASK, **given).config_fields([example], tokenizer)
+    model = SpanBertForCoreference(tiny_config(vocab_size=len(tokenizer), **(SIZES | fields))).eval()
+    assert (model.config.mention_loss_coef, model.config.ffnn_size) == (0.5, 7)
+    [document] = TASK.featurize([example], tokenizer, model.config)  # as eval/run.py does, which is told nothing
+    assert max(map(len, document.segments)) <= 8
+    assert tokenizer.convert_ids_to_tokens(document.segments[0])[1] == "("
+    torch.nn.init.constant_(model.coreference.mentions.scorer.output.bias, 100.0)  # all that is kept is a mention
+    torch.nn.init.constant_(model.coreference.antecedents.scorer.output.bias, -1000.0)  # and has no antecedent
+    [clusters] = TASK.predict(model, tokenizer, [example], 1)
+    assert clusters and all(len(cluster) == 1 for cluster in clusters)
+    model.config.mention_loss_coef = 0.0
+    assert TASK.predict(model, tokenizer, [example], 1) == [[]]
+    assert CoreferenceResolver(model, tokenizer).max_segment_length == 8

@@ -18,7 +18,7 @@ def write_run(folder, task="rte", start="spanbert-mini-cased", fingerprint="f", 
     data = {"files": ["data/RTE/train.tsv", "data/RTE/dev.tsv"], "num_examples": 100}
     data["examples_fingerprint"] = fingerprint
     run = {"start": start, "task": {"name": task}, "data": data, "command": f"finetune {folder.name}"}
-    results = {"results": rows, "majority": [row | {"value": 0.5} for row in rows], "wall_seconds": 60.0}
+    results = {"results": rows, "baseline": [row | {"value": 0.5} for row in rows], "wall_seconds": 60.0}
     (folder / "run.json").write_text(json.dumps(run))
     (folder / "results.json").write_text(json.dumps(results))
     return str(folder)
@@ -41,11 +41,11 @@ def test_runs_are_told_apart_by_what_they_started_from(tmp_path, card):
         "metric": "accuracy",
         "num_examples": 100,
         "num_validation_examples": 50,
-        "majority": 0.5,
+        "baseline": 0.5,
         "scores": {"this model": 0.75, "random weights": None, "some-bert": 0.8},
     }
     text = (tmp_path / f"{CARD.stem}.md").read_text()
-    assert "| this model | random weights | some-bert | majority guess |" in text
+    assert "| this model | random weights | some-bert | baseline |" in text
     assert "| rte (RTE) | 100 | 50 | accuracy | 0.75 | - | 0.8 | 0.5 |" in text
     assert "finetune a\nfinetune b\nfinetune c\n" in text
 

@@ -29,6 +29,7 @@ from modeling_spanbert import (
 from modeling_spanbert.export import export
 from training import checkpoint, finish, task_batches
 from training.best import Best
+from training.document_batches import DocumentBatches
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_a_run_writes_what_the_design_names(tiny_run):
     assert [line["step"] for line in steps] == list(range(1, 13))
     assert [line["step"] for line in tiny_run.losses("unbroken") if "eval" in line] == list(range(1, 13))
     report = (folder / "report.html").read_text()
-    assert "majority guess" in report and "Development set" in report
+    assert "baseline" in report and "Development set" in report
     card = (folder / "export" / "README.md").read_text()
     assert "fine-tuned on the task `rte` from random weights" in card and "| accuracy |" in card
 
@@ -75,8 +76,8 @@ def test_each_family_learns_and_its_export_scores_the_same_under_eval_run(tiny_r
     folder, (metric, enough) = tiny_run.learnt(task), ENOUGH[task]
     found = tiny_run.scores(folder)
     assert found[metric] >= enough
-    guesses = {row["metric"]: row["value"] for row in tiny_run.results(folder)["majority"]}
-    assert guesses[metric] is None or guesses[metric] < enough
+    baseline = {row["metric"]: row["value"] for row in tiny_run.results(folder)["baseline"]}
+    assert baseline[metric] is None or baseline[metric] < enough
 
     words = ["--task", task, "--data_file", tiny_run.files[task], "--output_dir", tmp_path / "scores"]
     record = evaluation.run([str(word) for word in (*words, "--model_name_or_path", folder / "export")])
@@ -363,6 +364,15 @@ def test_a_signal_saves_and_is_told_by_the_exit_status(tiny_run):
     assert tiny_run.run_in_child("signalled", **changes) == 0
     assert tiny_run.losses("signalled") == tiny_run.losses("unbroken")
     assert tiny_run.weights("signalled") == tiny_run.weights("unbroken")
+
+
+def test_a_signal_before_the_first_evaluation_saves_too(tiny_run):
+    def arrange():
+        kill_at(DocumentBatches, "counts", 3, by=signal.SIGTERM)
+
+    changes = {"task": "ontonotes_coref"} | LEARNT["ontonotes_coref"]
+    assert tiny_run.run_in_child("signalled_early", arrange, **changes) == 128 + signal.SIGTERM
+    assert json.loads((tiny_run.folder / "signalled_early" / "status.json").read_text())["state"] == "stopped"
 
 
 def test_a_data_set_of_the_hub_is_a_source_too(tiny_run, monkeypatch):

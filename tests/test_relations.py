@@ -22,7 +22,6 @@ from modeling_spanbert import (
 from modeling_spanbert.configuration_spanbert import AUTO_CLASSES, RELATION_INPUTS, RELATION_POOLINGS
 from modeling_spanbert.export import verify_remote_code
 from modeling_spanbert.relations import (
-    BRACKETS,
     RelationFeaturizer,
     add_entity_tokens,
     fit,
@@ -30,6 +29,7 @@ from modeling_spanbert.relations import (
     make_entity_token_map,
     relation_labels,
 )
+from modeling_spanbert.text import TREEBANK_BRACKETS
 
 
 TYPES = ["PERSON", "TEAM", "STATE_OR_PROVINCE"]
@@ -308,7 +308,7 @@ def shown_entity(featurize: RelationFeaturizer, sentence: dict, role: str) -> li
     if featurize.relation_input == "entity_mask":
         return opening
     words = sentence["token"][sentence[f"{role}_start"] : sentence[f"{role}_end"] + 1]
-    words = [BRACKETS.get(word.lower(), word) for word in words]
+    words = [TREEBANK_BRACKETS.get(word.lower(), word) for word in words]
     return opening + featurize.tokenizer(" ".join(words), add_special_tokens=False)["input_ids"] + closing
 
 

@@ -23,6 +23,7 @@ OURS, CONTROL = "this model", "random weights"
 SHOWN = (
     *("exact_match", "exact", "f1", "precision", "recall", "accuracy", "matthews_correlation", "pearson", "spearmanr"),
     *("overall_precision", "overall_recall", "overall_f1"),
+    *("conll_f1", "muc_f1", "b_cubed_f1", "ceaf_e_f1", "mentions_recall"),
 )
 
 
@@ -41,7 +42,7 @@ def downstream(model_id: str, folders: list[Path]) -> dict[str, Any]:
         start = start_of(run["start"], model_id)
         task, data = run["task"]["name"], run["data"]
         commands.append({"task": task, "start": start, "command": run["command"], "seconds": results["wall_seconds"]})
-        guesses = {row["metric"]: row["value"] for row in results["majority"]}
+        baseline = {row["metric"]: row["value"] for row in results["baseline"]}
         for found in results["results"]:
             if found["metric"] not in SHOWN:
                 continue
@@ -53,7 +54,7 @@ def downstream(model_id: str, folders: list[Path]) -> dict[str, Any]:
                     "metric": found["metric"],
                     "num_examples": data["num_examples"],
                     "num_validation_examples": found["n"],
-                    "majority": guesses.get(found["metric"]),
+                    "baseline": baseline.get(found["metric"]),
                     "scores": {},
                 },
             )

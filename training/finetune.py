@@ -125,7 +125,8 @@ def finetune(argv: list[str], arguments: tuple, keep_processes: bool = False) ->
         with together(accelerator):
             if is_main:
                 results = results_record(state, optimization, len(rows))
-                results |= task_scores(task, examples, state, record)
+                if outcome.state == "finished":
+                    results |= task_scores(task, examples, state, record)
                 opens = f"{task.model_class.__name__}.from_pretrained"
                 status = finish(outcome, model, tokenizer, record, results, run, opens, lambda _: [results["summary"]])
         return status

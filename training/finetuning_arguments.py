@@ -37,6 +37,13 @@ class TaskArguments:
     relation_pooling: str | None = option(None, "Relation extraction: cls or entity_start; none: cls.")
     coref_depth: int | None = option(None, "Coreference: 1, or more for antecedents of a higher order; none: 2.")
     max_training_sentences: int | None = option(None, "Coreference: segments of a document in training; none: 3.")
+    restore_brackets: bool | None = option(
+        None, "Coreference: reads -LRB- of OntoNotes as the bracket of other texts; none: false."
+    )
+    ffnn_size: int | None = option(None, "Coreference: hidden units of the scorers; none: the configuration's.")
+    mention_loss_coef: float | None = option(
+        None, "Coreference: weight of the loss of mentions alone, for data with singletons; none: 0."
+    )
     strict: bool = option(False, "Refuses data with anything that is left out or put right, instead of counting it.")
 
     def __post_init__(self):
@@ -46,14 +53,15 @@ class TaskArguments:
             f"train_file={self.train_file}, validation_file={self.validation_file}: give both, or none for the Hub's",
         )
         at_least(self, 1, "max_train_samples", "max_eval_samples", "doc_stride", "coref_depth")
-        at_least(self, 1, "max_training_sentences")
+        at_least(self, 1, "max_training_sentences", "ffnn_size")
+        at_least(self, 0, "mention_loss_coef")
         at_least(self, 4, "max_seq_length")
 
     def settings(self) -> dict[str, Any]:
         """What is set in the task, by the names of its fields."""
         names = (
             *("max_seq_length", "doc_stride", "negative_label", "relation_input", "relation_pooling"),
-            *("coref_depth", "max_training_sentences"),
+            *("coref_depth", "max_training_sentences", "restore_brackets", "ffnn_size", "mention_loss_coef"),
         )
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 

@@ -8,11 +8,11 @@ NOT_DEFINED = "-"  # as a correlation with constant predictions
 
 
 def score_rows(scores: dict, results: dict | None) -> list[tuple[str, str, str]]:
-    """Each figure's name, that of the weights that are kept (so far: of the newest), and that of a majority guess."""
+    """Each figure's name, that of the weights that are kept (so far: of the newest), and that of the baseline."""
     if results is None:
         return [(name, figure(value), NOT_DEFINED) for name, value in numbers(scores).items()]
-    guesses = {row["metric"]: row["value"] for row in results["majority"]}
-    return [(row["metric"], figure(row["value"]), figure(guesses.get(row["metric"]))) for row in results["results"]]
+    baseline = {row["metric"]: row["value"] for row in results["baseline"]}
+    return [(row["metric"], figure(row["value"]), figure(baseline.get(row["metric"]))) for row in results["results"]]
 
 
 def charts(run: dict, evaluations: list[dict]) -> list[tuple[str, dict[str, list], str, bool]]:

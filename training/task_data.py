@@ -62,7 +62,10 @@ def task_fields(task: Task, examples: Examples, tokenizer: PreTrainedTokenizerBa
     """What the configuration says of the task, and nothing that it said of another one before."""
     names = ("id2label", "label2id", "problem_type", "null_score_diff_threshold")
     defaults = SpanBertConfig()
-    of_heads = ("relation_input", "relation_pooling", "entity_token_map", "max_training_sentences", "coref_depth")
+    of_heads = (
+        *("relation_input", "relation_pooling", "entity_token_map"),
+        *("max_segment_length", "max_training_sentences", "coref_depth", "restore_brackets", "mention_loss_coef"),
+    )
     fresh = {name: getattr(defaults, name) for name in (*names, *of_heads)}
     return fresh | task.config_fields(examples.training, tokenizer)
 
@@ -116,7 +119,7 @@ def _digest(examples: list) -> str:
 def task_scores(task: Task, examples: Examples, state: TrainerState, record: dict) -> dict[str, Any]:
     """What results.json says of the best weights: also in the rows of eval/run.py's results.json."""
     metric = record["task"]["metric"]
-    majority = task.score(task.majority(examples.training, examples.validation), examples.validation)
+    baseline = task.score(task.baseline(examples.training, examples.validation), examples.validation)
     common = {"task": task.name, "split": record["data"]["splits"][1], "n": len(examples.validation)}
     return {
         "best_step": state.best_step,
@@ -125,7 +128,7 @@ def task_scores(task: Task, examples: Examples, state: TrainerState, record: dic
         "seed": record["seed"],
         "versions": record["versions"],
         "results": rows_of(state.evaluation, **common),
-        "majority": rows_of(majority, **common),
+        "baseline": rows_of(baseline, **common),
         "summary": f"{task.name}, {common['n']:,} examples of {common['split']}: {metric} "
-        f"{state.evaluation[metric]:.4g}, at step {state.best_step:,}; a majority guess: {majority[metric]:.4g}",
+        f"{state.evaluation[metric]:.4g}, at step {state.best_step:,}; baseline: {baseline[metric]:.4g}",
     }

@@ -13,8 +13,9 @@ from typing import ClassVar
 import torch
 
 from eval.metrics.conll_coref import conll_coref_scores
+from eval.tasks.same_string import same_string_clusters
 from eval.tasks.task import Loaded, Task, needs_own_copy, row_length
-from modeling_spanbert import SpanBertForCoreference
+from modeling_spanbert import SpanBertConfig, SpanBertForCoreference
 from modeling_spanbert.conll import CoreferenceDocument, read_conll, read_jsonlines, write_conll
 from modeling_spanbert.coreference import (
     Cluster,
@@ -29,12 +30,18 @@ from modeling_spanbert.files import numbered_lines
 
 @dataclass(frozen=True)
 class Coreference(Task):
-    """A set of documents. `max_seq_length` is that of a segment; the others are those of a new model's config."""
+    """A set of documents. All but the name are of a new model's config, None for its own; see `SpanBertConfig`.
+
+    `max_seq_length` is that of a segment, `config.max_segment_length`.
+    """
 
     name: str
-    max_seq_length: int = 384
-    max_training_sentences: int = 3  # segments of a document in training
+    max_seq_length: int | None = None
+    max_training_sentences: int = 3
     coref_depth: int = 2
+    restore_brackets: bool = False
+    ffnn_size: int | None = None
+    mention_loss_coef: float | None = None
 
     model_class: ClassVar = SpanBertForCoreference
     pipeline_tag: ClassVar = "token-classification"  # the Hub has no name for it
@@ -47,7 +54,15 @@ class Coreference(Task):
         return Loaded([{name: getattr(each, name) for name in names} for each in read_documents(data_file)])
 
     def config_fields(self, examples, tokenizer) -> dict:
-        return {"max_training_sentences": self.max_training_sentences, "coref_depth": self.coref_depth}
+        fields = {
+            "max_segment_length": self.max_seq_length or SpanBertConfig.max_segment_length,
+            "max_training_sentences": self.max_training_sentences,
+            "coref_depth": self.coref_depth,
+            "restore_brackets": self.restore_brackets,
+            "ffnn_size": self.ffnn_size,
+            "mention_loss_coef": self.mention_loss_coef,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
 
     def featurize(self, examples, tokenizer, config) -> list[EncodedDocument]:
         """The documents in segments; a batch of documents has all of one, or a window of them."""
@@ -60,25 +75,29 @@ class Coreference(Task):
                 example["speakers"],
                 as_document(example).genre,
                 example["clusters"],
+                config.restore_brackets,
             )
             for example in examples
         ]
 
     @torch.no_grad()
     def predict(self, model, tokenizer, examples, batch_size) -> list[list[Cluster]]:
-        """The clusters of each document; `batch_size` has no effect, a document is a batch."""
+        """The clusters of each document; `batch_size` has no effect, a document is a batch.
+
+        With singletons where the model was trained to find them.
+        """
         found = []
         for example in examples:
             [document] = self.featurize([example | {"clusters": []}], tokenizer, model.config)
             batch = collate_documents([document], tokenizer.pad_token_id, model.config.genres)
             output = model(**{name: values.to(model.device) for name, values in batch.items()})
-            [clusters] = document_clusters(output, num_documents=1)
+            [clusters] = document_clusters(output, 1, singletons=model.config.mention_loss_coef > 0)
             found.append(to_word_clusters(clusters, document.subtoken_map))
         return found
 
-    def majority(self, training, examples) -> list[list[Cluster]]:
-        """Most words are in no cluster."""
-        return [[] for _ in examples]
+    def baseline(self, training, examples) -> list[list[Cluster]]:
+        """Mentions of the same words: see `same_string_clusters`."""
+        return same_string_clusters(training, examples)
 
     def score(self, predictions, examples) -> dict[str, float]:
         """See `conll_coref_scores`."""

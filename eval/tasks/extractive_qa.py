@@ -270,7 +270,7 @@ class ExtractiveQa(Task):
         model.config.null_score_diff_threshold = threshold
         return [prediction | {"no_answer_threshold": threshold} for prediction in predictions]
 
-    def majority(self, training, examples) -> list[dict]:
+    def baseline(self, training, examples) -> list[dict]:
         """The most frequent answer, or none where that is the most frequent."""
         answers = Counter(example["answers"][0] if example["answers"] else "" for example in training)
         [(text, _)] = answers.most_common(1)

@@ -170,7 +170,7 @@ class Glue(Task):
         logits = logits_of(model, tokenizer, rows, batch_size)
         return [of_row.item() if names is None else names[of_row.argmax().item()] for of_row in logits]
 
-    def majority(self, training, examples) -> list[str | float]:
+    def baseline(self, training, examples) -> list[str | float]:
         """The most frequent label, or the mean value."""
         labels = [example["label"] for example in training]
         guess = Counter(labels).most_common(1)[0][0] if self.labels else fmean(labels)

@@ -109,7 +109,7 @@ class RelationExtraction(Task):
         extractor = RelationExtractor(model, tokenizer, batch_size, row_length(self, model.config))
         return [found["label"] for found in extractor.predict(examples)]
 
-    def majority(self, training, examples) -> list[str]:
+    def baseline(self, training, examples) -> list[str]:
         return [Counter(example["relation"] for example in training).most_common(1)[0][0]] * len(examples)
 
     def score(self, predictions, examples) -> dict[str, float]:

@@ -44,7 +44,7 @@ class Task(Protocol):
     name: str
     model_class: ClassVar[type[PreTrainedModel]]
     pipeline_tag: ClassVar[str]  # the Hub's name of what its models do
-    max_seq_length: int  # of a row, or what the model takes if that is less
+    max_seq_length: int | None  # of a row, or what the model takes if that is less; None: `config.max_segment_length`
     hub: tuple[str, ...] = ()  # its data set on the Hub, and the configuration there; none: the user's own copy
 
     def load(self, data_file: str | None, split: str, training: bool = False) -> Loaded:
@@ -78,8 +78,8 @@ class Task(Protocol):
         """Sets in the model's config what is found on development data; the `predictions`, as they are with it."""
         return predictions
 
-    def majority(self, training: list[dict], examples: list[dict]) -> list:
-        """What one predicts for `examples` who knows only what is most frequent in `training`."""
+    def baseline(self, training: list[dict], examples: list[dict]) -> list:
+        """What one predicts for `examples` without a model: what is most frequent in `training`, or little more."""
 
     def score(self, predictions: list, examples: list[dict]) -> dict[str, float]:
         """The figures of `eval/metrics`, by the names and on the scale of the task's official scorer."""
@@ -181,4 +181,4 @@ def logits_of(
 
 def row_length(task: Task, config: SpanBertConfig) -> int:
     """`task.max_seq_length`, or what the model takes if that is less."""
-    return min(task.max_seq_length, config.max_position_embeddings)
+    return min(task.max_seq_length or config.max_segment_length, config.max_position_embeddings)

@@ -109,7 +109,7 @@ class TokenClassification(Task):
                 tags[number][word] = names[best[place]]
         return tags
 
-    def majority(self, training, examples) -> list[list[str]]:
+    def baseline(self, training, examples) -> list[list[str]]:
         """The most frequent tag, for every word."""
         [(tag, _)] = Counter(tag for example in training for tag in example["tags"]).most_common(1)
         return [[tag] * len(example["words"]) for example in examples]
