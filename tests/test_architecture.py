@@ -15,6 +15,8 @@ FORBIDDEN = {
     "eval": {"training"},
     "training": {"tests", "benchmarks"},
 }
+# The one file of a folder that may import what the others must not.
+EXCEPT = {("modeling_spanbert/spacy_component.py", "spacy")}
 # What a file that travels to the Hub may import, beside the standard library and its siblings.
 PORTABLE = {"torch", "numpy", "transformers", "huggingface_hub"}
 TRAVELS = [
@@ -69,8 +71,8 @@ def tracked() -> list[Path]:
 @pytest.mark.parametrize("folder", FORBIDDEN)
 def test_imports_point_one_way(folder):
     files = list((ROOT / folder).rglob("*.py"))
-    wrong = {f"{relative(path)}: {name}" for path in files for name in imports(path) & FORBIDDEN[folder]}
-    assert files and not wrong
+    wrong = {(relative(path), name) for path in files for name in imports(path) & FORBIDDEN[folder]}
+    assert files and wrong <= EXCEPT
 
 
 @pytest.mark.parametrize("path", TRAVELS, ids=lambda path: path.name)
