@@ -23,9 +23,9 @@ from pathlib import Path
 import torch
 from training_step import described, environment, spread, table, with_range
 
+from eval.memory import peak_memory
 from modeling_spanbert import SIZES, SpanBertConfig, SpanBertForCoreference
 from modeling_spanbert.modeling_spanbert_coref import Document, SpanBertCoreferenceHead
-from training.progress import peak_memory
 
 
 LENGTHS, NAIVE_LENGTHS, BOOK_LENGTH = (1024, 2048, 4096, 8192), (1024, 2048), 100_000

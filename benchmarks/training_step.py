@@ -211,9 +211,10 @@ def set_up(side: str, shape: Shape, dtype: str, num_batches: int) -> dict:
     import torch
     import transformers
 
+    from eval.memory import peak_memory
     from modeling_spanbert import SIZES
     from training.hardware import use_fast_cpu_paths
-    from training.progress import flops_per_token, peak_memory
+    from training.progress import flops_per_token
 
     if shape.size not in SIZES:
         raise ValueError(f"size {shape.size}: expected one of {', '.join(SIZES)}")
@@ -249,7 +250,7 @@ def timed_step(number: int) -> float:
 
 def memory_of_steps() -> int:
     """Bytes at the peak so far, over the peak before the first step."""
-    from training.progress import peak_memory
+    from eval.memory import peak_memory
 
     return peak_memory() - worker["memory"]
 

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import sys
 import time
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from pathlib import Path
 import torch
 
 from eval.command_line import Parser, one_line_errors
+from eval.memory import peak_memory
 from eval.tasks import TASKS, find_task
 from eval.tasks.extractive_qa import HALVES, ExtractiveQa
 from eval.tasks.task import Task, configured, open_model, sample
@@ -95,6 +97,7 @@ def evaluate(task: Task, examples: list[dict], split: str, arguments: argparse.N
         "revision": getattr(model.config, "_commit_hash", None),
         "seconds": seconds,
         "examples_per_second": len(examples) / seconds,
+        "peak_memory": peak_memory(),
     }
 
 
@@ -129,6 +132,7 @@ def run(argv: list[str]) -> dict:
         examples.append(sample(loaded.examples, arguments.max_examples, arguments.seed))
 
     record = {
+        "command": shlex.join(["accelerate", "launch", "eval/run.py", *argv]),
         "model": arguments.model_name_or_path,
         "revision": None,
         "seed": arguments.seed,
@@ -145,6 +149,7 @@ def run(argv: list[str]) -> dict:
             n=len(of_task),
             time=found["seconds"],
             examples_per_second=found["examples_per_second"],
+            peak_memory=found["peak_memory"],
         )
         # After each task: what is done is not lost with the next one.
         text = json.dumps(record, indent=2, allow_nan=False) + "\n"

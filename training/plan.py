@@ -6,10 +6,11 @@ from time import monotonic
 import torch
 from accelerate import Accelerator
 
+from eval.memory import peak_memory
 from training.arguments import OptimizationArguments, RunArguments
 from training.batches import Batches
 from training.loop import update
-from training.progress import duration, peak_memory, short
+from training.progress import duration, short
 
 
 TIMED_STEPS = 3

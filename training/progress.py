@@ -3,15 +3,13 @@
 import contextlib
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-import torch
-
+from eval.memory import peak_memory
 from training import strict_json
 from training.disk import is_disk_full
 
@@ -171,14 +169,6 @@ def flops_per_token(config: Any, max_seq_length: int, mask_ratio: float) -> floa
         width = 2 * hidden + config.span_position_size
         forward += mask_ratio * 2 * (width * hidden + hidden**2 + hidden * vocabulary)
     return 3 * forward
-
-
-def peak_memory() -> int:
-    """The most memory that was used so far, in bytes: the GPU's where there is one, else the process's."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _keep_lines_up_to(metrics: Path, step: int) -> None:

@@ -1,0 +1,14 @@
+"""How much memory a process has used."""
+
+import resource
+import sys
+
+import torch
+
+
+def peak_memory() -> int:
+    """The most memory that was used so far, in bytes: the GPU's where there is one, else the process's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
