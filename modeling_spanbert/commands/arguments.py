@@ -1,0 +1,20 @@
+"""What all commands share: how one is added, with a help of one screen that ends with an example."""
+
+import argparse
+from collections.abc import Callable
+
+
+def add_command(
+    commands, name: str, run: Callable[[argparse.Namespace], int], help: str, description: str, example: str
+) -> argparse.ArgumentParser:
+    """A command of `commands`, what `add_subparsers` gave; `run` takes its arguments and returns the exit status."""
+    command = commands.add_parser(
+        name,
+        help=help,
+        description=description,
+        epilog=f"example: {example}",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.set_defaults(run=run)
+    return command

@@ -1,0 +1,49 @@
+"""`spanbert predict TASK`: a fine-tuned model on a file of texts."""
+
+import argparse
+
+from .arguments import add_command
+
+
+def add(commands) -> None:
+    command = commands.add_parser("predict", help="run a fine-tuned model on a file of texts", allow_abbrev=False)
+    add_coref(command.add_subparsers(metavar="TASK", required=True))
+
+
+def add_coref(tasks) -> None:
+    command = add_command(
+        tasks,
+        "coref",
+        run_coref,
+        help="find what in a text means the same",
+        description="Finds the clusters of mentions in each document of IN and writes them as JSON lines: text,\n"
+        "clusters as (start, end) in characters with the end exclusive, their strings, words by sentence, and\n"
+        "clusters in words. Without --output and --html the documents are printed, mentions in colours.\n\n"
+        "IN: .txt, documents with blank lines between them; .jsonl, an object a line with text, tokens or\n"
+        "sentences and, where known, speakers, genre, mentions and doc_key; .conll, CoNLL-2012; all also .gz.",
+        example="spanbert predict coref news.txt --model_name_or_path runs/coref/export "
+        "--output news.jsonl --html news.html",
+    )
+    command.add_argument("input_file", metavar="IN", help="file of documents")
+    command.add_argument("--model_name_or_path", required=True, help="folder or repository of the Hub")
+    command.add_argument("--output", metavar="OUT", help="file of JSON lines, gzipped where it ends in .gz")
+    command.add_argument("--html", metavar="OUT", help="page to look at in a browser; needs nothing but itself")
+    command.add_argument(
+        "--singletons", action="store_true", help="also mentions that are alone; for models with a mention loss"
+    )
+    command.add_argument("--batch_tokens", type=int, help="word pieces that are encoded together; default: 4096")
+    command.add_argument("--max_segment_length", type=int, help="default: that of the training")
+    command.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="default: float32")
+
+
+def run_coref(args: argparse.Namespace) -> int:
+    from ..coreference_files import check_paths, resolve_file
+    from ..coreference_resolver import CoreferenceResolver
+
+    check_paths(args.input_file, args.output, args.html)
+    settings = {name: getattr(args, name) for name in ("dtype", "batch_tokens", "max_segment_length")}
+    resolver = CoreferenceResolver.from_pretrained(
+        args.model_name_or_path, **{name: value for name, value in settings.items() if value is not None}
+    )
+    print(resolve_file(resolver, args.input_file, args.output, args.html, args.singletons))
+    return 0
