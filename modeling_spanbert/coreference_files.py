@@ -8,7 +8,6 @@
 All may be gzipped.
 """
 
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from .conll import read_conll
 from .coreference_document import DocumentToResolve, check_genre
 from .coreference_resolver import CoreferenceResolver
 from .files import numbered_lines, parse_json, written
-from .show import PAGE_END, colour_clusters, count_of, document_html, page_start
+from .show import PAGE_END, colour_clusters, count_of, document_html, page_start, wants_colour
 
 
 FIELDS = ("speakers", "genre", "mentions", "doc_key")  # that a record may have beside its text
@@ -148,7 +147,7 @@ def resolve_file(
                 name = result.document.doc_key or f"Document {number}"
                 page.write(document_html(name, result.text, result.clusters()))
             if not (output or page):
-                print(colour_clusters(result.text, result.clusters(), colour=sys.stdout.isatty()), end="\n\n")
+                print(colour_clusters(result.text, result.clusters(), colour=wants_colour()), end="\n\n")
         if page:
             page.write(PAGE_END)
     found = ", ".join(count_of(counts[f"{thing}s"], thing) for thing in ("document", "cluster", "mention"))

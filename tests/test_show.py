@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modeling_spanbert.show import clusters_page, colour_clusters, marked_html
+from modeling_spanbert.show import STYLE, clusters_page, colour_clusters, marked_html, wants_colour
 
 
 TEXT = "Ada saw her dog. It slept."
@@ -111,3 +111,17 @@ def test_any_text_with_any_mentions_is_shown_whole(text, drawn):
 def test_lines_have_room_for_all_levels(depth):
     source = clusters_page([("", "a" * depth, [[(0, stop)] for stop in range(1, depth + 1)])])
     assert f'style="--depth:{depth}"' in source
+
+
+@pytest.mark.parametrize(
+    ("terminal", "no_color", "wanted"), [(True, "", True), (True, "1", False), (False, "", False)]
+)
+def test_colours_are_for_terminals_of_those_who_want_them(monkeypatch, terminal, no_color, wanted):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
+    monkeypatch.setenv("NO_COLOR", no_color)
+    assert wants_colour() is wanted
+
+
+def test_styles_touch_nothing_outside_of_what_is_shown():
+    rules = re.findall(r"^ *([^@{}\n]+) \{", STYLE, re.MULTILINE)
+    assert rules and all(part.strip().startswith(".shown ") for rule in rules for part in rule.split(","))
