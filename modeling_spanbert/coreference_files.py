@@ -9,14 +9,14 @@ All may be gzipped.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from .conll import read_conll
 from .coreference_document import DocumentToResolve, check_genre
 from .coreference_resolver import CoreferenceResolver
-from .files import numbered_lines, parse_json, written
+from .files import check_outputs, numbered_lines, parse_json, written
 from .show import PAGE_END, colour_clusters, count_of, document_html, page_start, wants_colour
 
 
@@ -104,12 +104,7 @@ def check_paths(input_file: str | Path, *outputs: str | Path | None) -> None:
     check_name(input_file)
     if not Path(input_file).is_file():
         raise FileNotFoundError(f"file not found: {input_file}")
-    resolved = [Path(path).resolve() for path in (input_file, *outputs) if path is not None]
-    for path in resolved[1:]:
-        if path.is_dir() or not path.parent.is_dir():
-            raise ValueError(f"{path}: expected a file to write in a folder that is there")
-        if resolved.count(path) > 1:
-            raise ValueError(f"{path}: expected another name than those of the other files")
+    check_outputs(outputs, [input_file])
 
 
 def resolve_file(
@@ -119,21 +114,34 @@ def resolve_file(
     html_file: str | Path | None = None,
     singletons: bool = False,
 ) -> str:
-    """Resolves the documents of a file, of which some are in memory at a time; returns what was found, in a line.
-
-    Writes `output_file`, JSON lines as of `CoreferenceResult.to_json`, and `html_file`, a page; without either the
-    documents go to the terminal. Where something goes wrong there are no files.
-
-    Raises as `read_documents` and `CoreferenceResolver.predict`.
-    """
+    """As `resolve_documents`, for those of a file. Raises also as `read_documents`."""
     documents = read_documents(input_file, resolver.model.config.genres)
+    title = f"Coreference in {Path(input_file).name}"
+    return resolve_documents(resolver, documents, output_file, html_file, singletons, title)
+
+
+def resolve_documents(
+    resolver: CoreferenceResolver,
+    documents: Iterable[DocumentToResolve],
+    output_file: str | Path | None = None,
+    html_file: str | Path | None = None,
+    singletons: bool = False,
+    title: str = "Coreference",
+) -> str:
+    """Resolves documents, of which some are in memory at a time; returns what was found, in a line.
+
+    Writes `output_file`, JSON lines as of `CoreferenceResult.to_json`, and `html_file`, a page with a `title`; without
+    either the documents go to the terminal. Where something goes wrong there are no files.
+
+    Raises as `CoreferenceResolver.predict`.
+    """
     results = resolver.predict_iter(documents, singletons=singletons, progress=bool(output_file or html_file))
     counts = Counter()
     with ExitStack() as stack:
         output = stack.enter_context(written(output_file)) if output_file else None
         page = stack.enter_context(written(html_file)) if html_file else None
         if page:
-            page.write(page_start(f"Coreference in {Path(input_file).name}"))
+            page.write(page_start(title))
         for number, result in enumerate(results, start=1):
             counts += Counter(
                 documents=1,

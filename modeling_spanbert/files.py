@@ -6,8 +6,9 @@ What cannot be read is one line that names the file and the place in it; what is
 import gzip
 import json
 import os
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -71,6 +72,29 @@ def require(record: Any, key: str, kind: type, where: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ValueError(f"{where}: {key}={value!r:.60}: expected {kind.__name__}, got {type(value).__name__}")
     return value
+
+
+def looks_like_a_file(given: str) -> bool:
+    """Whether what is either a text or the name of a file is the latter: one that is there, or one word like "a.txt".
+
+    So that a name that is misspelt is not taken for a text.
+    """
+    return os.path.isfile(given) or bool(re.fullmatch(r"(\S*/)?[^\s/]+\.[A-Za-z]\w*", given))
+
+
+def text_or_file(given: str) -> str:
+    """The text itself, or that of a file. Raises as `numbered_lines`."""
+    return "\n".join(line for _, line in numbered_lines(given)) if looks_like_a_file(given) else given
+
+
+def check_outputs(outputs: Iterable[str | Path | None], inputs: Iterable[str | Path] = ()) -> None:
+    """Raises ValueError, before anything is computed, for a file that cannot be written or is another one's too."""
+    outputs = [Path(path).resolve() for path in outputs if path is not None]
+    for path in outputs:
+        if path.is_dir() or not path.parent.is_dir():
+            raise ValueError(f"{path}: expected a file to write in a folder that is there")
+        if outputs.count(path) > 1 or path in [Path(given).resolve() for given in inputs]:
+            raise ValueError(f"{path}: expected another name than those of the other files")
 
 
 @contextmanager

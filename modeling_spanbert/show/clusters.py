@@ -52,15 +52,18 @@ def document_html(name: str, text: str, clusters: Clusters) -> str:
     return f'<section class="shown">\n{title}\n{marked}\n{_legend(text, clusters)}\n</section>\n'
 
 
-def marked_html(text: str, clusters: Clusters) -> str:
-    """The text, escaped, with a `<mark>` around each mention; one that crosses another is cut in two."""
+def marked_html(text: str, clusters: Clusters, thing: str = "cluster") -> str:
+    """The text, escaped, with a `<mark>` around each mention; one that crosses another is cut in two.
+
+    A mark's title is `thing` and the number of its cluster.
+    """
     levels = _levels(_numbered(clusters))
     parts, opened, done = [], [], 0
 
     def open_mark(mention: NumberedMention) -> None:
         number = mention[2]
-        style = f"--hue:{_hue(number)};--inside:{levels[mention]}"
-        parts.append(f'<mark title="cluster {number}" style="{style}">')
+        style = f"--hue:{hue(number)};--inside:{levels[mention]}"
+        parts.append(f'<mark title="{thing} {number}" style="{style}">')
         opened.append(mention)
 
     for place, ending, starting in _boundaries(clusters):
@@ -117,7 +120,7 @@ def _legend(text: str, clusters: Clusters) -> str:
         shown = " · ".join(escaped(" ".join(text[start:end].split())) for start, end in cluster[:SHOWN_IN_LEGEND])
         more = len(cluster) - SHOWN_IN_LEGEND
         rest = f' <span class="more">and {more} more</span>' if more > 0 else ""
-        items.append(f'<li dir="auto" style="--hue:{_hue(number)}"><b>{number}</b>{shown}{rest}</li>')
+        items.append(f'<li dir="auto" style="--hue:{hue(number)}"><b>{number}</b>{shown}{rest}</li>')
     summary = f"{count_of(len(clusters), 'cluster')}, {count_of(sum(map(len, clusters)), 'mention')}"
     is_open = " open" if len(clusters) <= SHOWN_IN_LEGEND else ""
     return f"<details{is_open}><summary>{summary}</summary>\n<ol>\n" + "\n".join(items) + "\n</ol></details>"
@@ -127,5 +130,5 @@ def _colour(number: int) -> str:
     return f"38;5;{TERMINAL_COLOURS[(number - 1) % len(TERMINAL_COLOURS)]}"
 
 
-def _hue(number: int) -> int:
+def hue(number: int) -> int:
     return round(number * GOLDEN_ANGLE) % 360

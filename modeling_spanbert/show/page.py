@@ -27,6 +27,23 @@ STYLE = """
 .shown details { margin-top: 1rem; }
 .shown summary { cursor: pointer; }
 .shown .more { opacity: 0.7; }
+.shown .prediction { font-size: 1.15em; font-weight: 600; margin: 0 0 0.8rem; }
+.shown .scored { position: relative; isolation: isolate; }
+.shown .scored::before {
+  content: ""; position: absolute; z-index: -1; inset-block: 0; inset-inline-start: 0;
+  width: calc(var(--score) * 100%); background: hsl(var(--hue) 80% 50% / 0.13);
+}
+.shown h3 { font-size: 1em; margin: 1.4rem 0 0.4rem; }
+.shown u { text-decoration: underline dotted; text-underline-offset: 0.25em; }
+.shown .read { font-size: 0.9em; }
+.shown .wide { overflow-x: auto; }
+.shown table { border-collapse: collapse; font-size: 0.85em; line-height: 1.7; }
+.shown th { text-align: start; font-weight: 600; }
+.shown th, .shown td { padding: 0 0.9em 0 0; vertical-align: top; }
+@media (max-width: 30rem) {
+  .shown table { font-size: 0.8em; }
+  .shown th, .shown td { padding-right: 0.5em; }
+}
 @media (prefers-color-scheme: dark) {
   .shown mark { background: hsl(var(--hue) 70% 60% / 0.2); border-bottom-color: hsl(var(--hue) 70% 62%); }
   .shown mark > sub, .shown li > b { color: hsl(var(--hue) 75% 75%); }
