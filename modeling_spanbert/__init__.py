@@ -23,6 +23,7 @@ from .modeling_spanbert import (
 from .modeling_spanbert_coref import SpanBertForCoreference
 from .question_answering import QuestionAnswerer
 from .relations import RelationExtractor
+from .span_filling import SpanFiller
 from .tokenization_spanbert import SpanBertTokenizer
 
 
@@ -56,4 +57,5 @@ __all__ = [
     "SpanBertForTokenClassification",
     "SpanBertModel",
     "SpanBertTokenizer",
+    "SpanFiller",
 ]
