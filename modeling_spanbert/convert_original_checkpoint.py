@@ -1,68 +1,52 @@
-"""Original SpanBERT weights (https://github.com/facebookresearch/SpanBERT) -> a folder that `from_pretrained` reads.
+"""Weights of other programs -> an export: what `from_pretrained`, the Hub and `spanbert push` take.
 
-    python -m modeling_spanbert.convert_original_checkpoint model.pt spanbert-large-cased --vocab_file vocab.txt
+    spanbert convert model.pt spanbert-large-cased --vocab_file vocab.txt
+    spanbert convert squad2.tar.gz spanbert-large-cased-squad2 --vocab_file vocab.txt
 
-or, the same, `spanbert convert …`. It takes what the authors' programs write and what they released:
+or `python -m modeling_spanbert.convert_original_checkpoint …`. It takes a file, a folder or a .tar.gz of
 
-* a checkpoint of their pre-training (fairseq): {args, model, optimizer_history, last_optimizer_state, extra_state};
+* the released encoders: `pytorch_model.bin`, fp16 or not, `config.json` with or without `model_type`;
 * `model.pt` of spanbert_large_with_head: the encoder and the heads, the boundary head among them;
-* `pytorch_model.bin`: the encoder alone; and the same keys in a `.safetensors` file.
+* a checkpoint of the original pre-training (fairseq): {args, model, optimizer_history, last_optimizer_state, …};
+* what run_squad.py, run_mrqa.py, run_glue.py and run_tacred.py leave: `qa_outputs` or `classifier`;
+* a coreference model of coref-hoi, the PyTorch port of the original's;
+* the same keys in a `.safetensors` file.
 
-Nothing that a pickle names is run: it may hold tensors and the few classes of `ORIGINAL_CLASSES`, which are replaced
-by empty ones; any other is refused by its name before it is made.
+Nothing that a pickle names is run (`original_files`).
 """
 
-import argparse
-import json
+import hashlib
 import os
-import re
+import platform
+import shlex
 import sys
 import tempfile
-import warnings
+from collections import Counter
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from transformers import BertTokenizer
 
 from .configuration_spanbert import SpanBertConfig
-from .export import flush, verify
-from .modeling_spanbert import SpanBertForPreTraining, SpanBertModel, SpanBertPreTrainedModel
+from .export import SNIPPET, export
+from .files import read_json, require
+from .modeling_spanbert import (
+    SpanBertForPreTraining,
+    SpanBertForQuestionAnswering,
+    SpanBertForRelationExtraction,
+    SpanBertForSequenceClassification,
+    SpanBertForTokenClassification,
+    SpanBertModel,
+    SpanBertPreTrainedModel,
+)
+from .modeling_spanbert_coref import SpanBertForCoreference
+from .original_files import Original, json_object, no_answer_threshold, read_original, unpacked, weights_file
+from .original_names import class_of, left_out, new_heads, our_name, sizes
 from .vocabulary import bert_tokenizer, has_capitals, read_vocab
 
-
-class OriginalObject:
-    """Takes the attributes of an object of the original program, and none of its code."""
-
-
-# All that a checkpoint of the original program pickles, beside tensors, numbers, text and their containers.
-ORIGINAL_CLASSES = [
-    argparse.Namespace,
-    *(
-        (OriginalObject, f"fairseq.{name}")
-        for name in (
-            "meters.AverageMeter",
-            "meters.StopwatchMeter",
-            "meters.TimeMeter",
-            "models.hf_bert.BertConfig",  # in `args.config`
-            "models.pair_bert.BertConfig",
-        )
-    ),
-]
-
-WEIGHTS = ("*.pt", "*.bin", "*.safetensors")
-EXPECTED = "expected a fairseq checkpoint, model.pt, pytorch_model.bin or .safetensors of SpanBERT"
-
-ENCODER = ("embeddings", "encoder", "pooler")  # what the keys of an encoder without prefix start with
-BOUNDARY_HEAD = {
-    "pair_target_predictions.position_embeddings": "span_boundary.span_position_embeddings",
-    "pair_target_predictions.mlp_layer_norm.linear": "span_boundary.dense",
-    "pair_target_predictions.mlp_layer_norm.layer_norm": "span_boundary.norm",
-    "pair_target_predictions": "span_boundary",
-}
 
 # What weights do not tell. The checkpoint's own `args` are asked, then config.json beside it, then the command line.
 FIELDS = (
@@ -86,15 +70,56 @@ TOLD_BY_SHAPES = (
     "type_vocab_size",
 )
 
+# The part of the card that says how a model is used, and the Hub's name of what it does.
+FEATURES = """\
+from transformers import pipeline
+
+extract = pipeline("feature-extraction", model={model}, trust_remote_code=True)
+vectors = extract("Ada Lovelace works at a library in London.")[0]
+print(len(vectors), "pieces,", len(vectors[0]), "numbers each")
+"""
+ANSWER = """\
+from transformers import pipeline
+
+answer = pipeline("span-question-answering", model={model}, trust_remote_code=True)
+print(answer(question="Where does Ada work?", context="Ada Lovelace works at a library in London."))
+"""
+CLASSIFY = """\
+from transformers import pipeline
+
+classify = pipeline("TASK", model={model}, trust_remote_code=True)
+print(classify("Ada Lovelace works at a library in London."))
+"""
+RELATE = """\
+from modeling_spanbert import RelationExtractor
+
+extract = RelationExtractor.from_pretrained({model})
+text = "Ada Lovelace works at a library in London."
+print(extract(text=text, subject=(0, 12), object=(35, 41), subject_type=SUBJECT, object_type=OBJECT))
+"""
+RESOLVE = """\
+from modeling_spanbert import CoreferenceResolver
+
+resolve = CoreferenceResolver.from_pretrained({model})
+print(resolve.predict("Ada saw the Queen. She waved at her.").strings())
+"""
+USES = {
+    SpanBertModel: ("feature-extraction", FEATURES),
+    SpanBertForPreTraining: ("fill-mask", SNIPPET),
+    SpanBertForQuestionAnswering: ("question-answering", ANSWER),
+    SpanBertForSequenceClassification: ("text-classification", CLASSIFY.replace("TASK", "text-classification")),
+    SpanBertForTokenClassification: ("token-classification", CLASSIFY.replace("TASK", "token-classification")),
+    SpanBertForRelationExtraction: ("text-classification", RELATE),
+    SpanBertForCoreference: ("token-classification", RESOLVE),  # the Hub has no name for it
+}
+
 
 @dataclass
-class Original:
-    """What a file of the authors holds: tensors under its own names, and what was beside them."""
+class Task:
+    """What a fine-tuned model needs beside its weights: fields of its configuration, and what there is to say."""
 
-    tensors: dict[str, torch.Tensor]
-    args: dict = field(default_factory=dict)
-    num_updates: int | None = None
-    not_carried_over: list[str] = field(default_factory=list)
+    fields: dict = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
 
 
 def convert(
@@ -103,43 +128,61 @@ def convert(
     vocab_file: str | os.PathLike | None = None,
     num_attention_heads: int | None = None,
     layer_norm_eps: float | None = None,
+    tacred_dir: str | os.PathLike | None = None,
 ) -> list[str]:
-    """Writes the model of `source`, a file or a folder with one, into the new folder `output_dir`.
+    """Writes the model of `source`, a file, a folder or an archive, as an export into the new folder `output_dir`.
 
     Numbers stay exactly what they are; fp16 and bf16 are written as fp32, which holds all of them. The vocabulary is
     `vocab_file`, else a vocab.txt beside the weights. Returns what there is to say of it, line by line.
 
+    Args:
+        tacred_dir: of a classifier that run_tacred.py trained, the folder with its train.json and, if it had one,
+            dev.json: in them are the names of the relations and the order in which entities got their tokens, which
+            the original does not save. The model is a `SpanBertForRelationExtraction` then.
+
     Raises:
-        ValueError: the file is not of the original program, or names code; a key, a shape, the vocabulary or a
-            configuration does not fit; `output_dir` is not empty; what was written does not read back as the model.
-            Nothing is written then.
+        ValueError: the file is not of a known program, or names code; a key, a shape, the vocabulary or a
+            configuration does not fit; there is no vocabulary; `output_dir` is not empty; what was written does not
+            read back as the model. Nothing is written then.
         OSError: a file is not there, or cannot be read or written.
     """
     output_dir = Path(output_dir).expanduser()
     if output_dir.is_file() or (output_dir.is_dir() and any(output_dir.iterdir())):
         raise ValueError(f"{output_dir} exists and is not empty; give a new folder")
-    file = weights_file(Path(source).expanduser())
-    original = read_original(file)
-    beside = json_object(file.with_name("config.json"))
+    source = Path(source).expanduser()
     options = {"num_attention_heads": num_attention_heads, "layer_norm_eps": layer_norm_eps}
-    settings, origins = {}, dict.fromkeys(FIELDS, "by default")
-    for values, origin in ((original.args, "from its args"), (beside, "from config.json"), (options, "as given")):
-        known = {name: values[name] for name in FIELDS if values.get(name) is not None}
-        settings |= known
-        origins |= dict.fromkeys(known, origin)
-    try:
-        model = model_of(original.tensors, settings)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
-    refuse_contradictions(file, model.config, beside, original.args)
-    tokenizer, told = tokenizer_of(file, vocab_file, model.config)
-    write(model, tokenizer, output_dir)
+    with unpacked(source, output_dir.parent) as opened:
+        file = weights_file(opened)
+        original = read_original(file)
+        beside = json_object(file.with_name("config.json"))
+        settings, origins = {}, dict.fromkeys(FIELDS, "by default")
+        for values, origin in ((original.args, "from its args"), (beside, "from config.json"), (options, "as given")):
+            known = {name: values[name] for name in FIELDS if values.get(name) is not None}
+            settings |= known
+            origins |= dict.fromkeys(known, origin)
+        architectures = ["SpanBertForRelationExtraction"] if tacred_dir else beside.get("architectures") or []
+        try:
+            model_class = class_of({our_name(key) for key in original.tensors}, architectures)
+            if tacred_dir and model_class is not SpanBertForRelationExtraction:
+                raise ValueError(f"it is a {model_class.__name__}, which has no relations; leave out --tacred_dir")
+            task = task_of(model_class, file, beside, tacred_dir)
+            model = model_of(original.tensors, settings | task.fields, model_class)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+        original.not_carried_over += [key for key in original.tensors if left_out(our_name(key), model_class)]
+        refuse_contradictions(file, model.config, beside, original.args)
+        tokenizer, of_tokenizer = tokenizer_of(file, vocab_file, model.config)
+        told = [*description(file, original, model, origins), *task.told, of_tokenizer]
+        told = [line.replace(str(opened), str(source)) for line in told]
+        files = {"vocab_file": vocab_file, "tacred_dir": tacred_dir}
+        run = run_record(source, file, output_dir.name, files, options, model, told)
+        write(model, tokenizer, output_dir, run)
 
-    return [*description(file, original, model, origins), *told, how_to_load(model, output_dir)]
+    return [*told, how_to_load(model, output_dir)]
 
 
 def description(file: Path, original: Original, model: SpanBertPreTrainedModel, origins: dict[str, str]) -> list[str]:
-    """What was read, what it became, where each field of its configuration is from, and what was left."""
+    """What was read, what it became, where each field of its configuration is from, what was left and what is new."""
     config = model.config
     stored = "/".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in original.tensors.values()}))
     after = f" after {original.num_updates} updates" if original.num_updates is not None else ""
@@ -153,11 +196,12 @@ def description(file: Path, original: Original, model: SpanBertPreTrainedModel, 
         lines.append(f"{origin}: {', '.join(fields)}")
     if isinstance(model, SpanBertModel):
         lines.append(f"the encoder alone, no heads; objectives for training it on: {', '.join(config.objectives)}")
-    else:
+    elif isinstance(model, SpanBertForPreTraining):
         positions = f"; {config.max_span_positions} span positions of size {config.span_position_size}"
         lines.append(f"objectives: {', '.join(config.objectives)}{positions if 'sbo' in config.objectives else ''}")
     if original.not_carried_over:
         lines.append(f"not carried over: {', '.join(original.not_carried_over)}")
+    lines.append(f"not in the file, and random until trained: {new_heads(type(model), set(model.state_dict()))}")
     return lines
 
 
@@ -167,113 +211,72 @@ def how_to_load(model: SpanBertPreTrainedModel, output_dir: Path) -> str:
     return f"the model is in {output_dir}: from modeling_spanbert import {name}; {load}"
 
 
-# Reading
+# Tasks
 
 
-def weights_file(source: Path) -> Path:
-    """The file of weights that `source` is, or that the folder `source` has."""
-    if not source.exists():
-        raise FileNotFoundError(f"{source} is not there; {EXPECTED}, or a folder with one")
-    if source.is_file():
-        return source
-    files = sorted(path for pattern in WEIGHTS for path in source.glob(pattern))
-    if len(files) != 1:
-        found = f"has {', '.join(path.name for path in files)}; give one of them" if files else "has no weights"
-        raise ValueError(f"{source} {found}; {EXPECTED}")
-    return files[0]
+def task_of(model_class: type, file: Path, beside: dict, tacred_dir: str | os.PathLike | None) -> Task:
+    """What the files beside fine-tuned weights, and TACRED's, tell of the task. Raises ValueError for bad ones."""
+    if model_class is SpanBertForQuestionAnswering:
+        threshold = no_answer_threshold(file.parent)
+        if threshold is None:
+            return Task()
+        said = f"no answer above a difference of {threshold:g} in logits (best_f1_thresh of eval_results.txt)"
+        return Task({"null_score_diff_threshold": threshold}, [said])
+    if model_class is SpanBertForRelationExtraction and tacred_dir:
+        labels, tokens = tacred_names(Path(tacred_dir).expanduser())
+        fields = {"id2label": dict(enumerate(labels)), "relation_input": "entity_mask", "entity_token_map": tokens}
+        return Task(fields, [f"{len(labels)} relations and {len(tokens)} tokens of entities, by the files of TACRED"])
+    if model_class is SpanBertForCoreference:
+        return Task(
+            {}, ["coreference: antecedents are taken in as `attended_antecedent` of coref-hoi; no key tells others"]
+        )
+    if model_class in (SpanBertForSequenceClassification, SpanBertForTokenClassification):
+        names = beside.get("id2label")
+        if isinstance(names, dict) and all(str(key).isdigit() and isinstance(names[key], str) for key in names):
+            fields = {"id2label": {int(key): name for key, name in names.items()}}
+            return Task(fields, [f"labels: {', '.join(list(names.values())[:8])}"])
+        return Task(
+            {}, ["note: nothing tells the names of its labels; of a model of run_tacred.py the data do (--tacred_dir)"]
+        )
+    return Task()
 
 
-def read_original(file: Path) -> Original:
-    """The content of a file of weights. Raises ValueError for anything but weights, in one line."""
-    if file.suffix == ".safetensors":
-        try:
-            content = load_file(file)
-        except SafetensorError as error:
-            raise ValueError(f"{file} is not a whole safetensors file ({error}); fetch it again") from None
-    else:
-        content = read_pickle(file)
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} holds a {type(content).__name__}; {EXPECTED}")
-    original = Original(content)
-    if isinstance(content.get("model"), dict):
-        args = content.get("args")
-        if isinstance(args, argparse.Namespace):
-            own_config = getattr(args, "config", None)
-            original.args = vars(args) | (vars(own_config) if isinstance(own_config, OriginalObject) else {})
-            # Their baselines without the boundary head (`hf_bert.py`); `pair_bert.py` has 1e-12.
-            if "bert_hf" in str(original.args.get("arch")):
-                original.args["layer_norm_eps"] = 1e-5
-        history = content.get("optimizer_history")
-        if isinstance(history, list) and history and isinstance(history[-1], dict):
-            num_updates = history[-1].get("num_updates")
-            original.num_updates = num_updates if isinstance(num_updates, int) else None
-        original.tensors = content["model"]
-        original.not_carried_over = [str(key) for key in content if key not in ("args", "model")]
-    for key, tensor in original.tensors.items():
-        if not isinstance(key, str):
-            raise ValueError(f"{file}: the key {key!a} is a {type(key).__name__}, not text; {EXPECTED}")
-        if not torch.is_tensor(tensor):
-            raise ValueError(f"{file}: {key!a} is a {type(tensor).__name__}, not a tensor; {EXPECTED}")
-        if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta:
-            kind = "nested" if tensor.is_nested else "without numbers" if tensor.is_meta else str(tensor.layout)
-            raise ValueError(f"{file}: {key!a} is {kind}, expected a dense tensor; {EXPECTED}")
-    return original
+def tacred_names(folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The relations in the order of their ids, and the tokens of the entities, as run_tacred.py has numbered them.
 
+    Relations are no_relation and then the others of train.json from the most to the least frequent, equals in the
+    order of the file. Entities got `[unused1]`, `[unused2]`, … in the order of their first use: of the markers, then
+    of the types, subject before object, in dev.json where there is one and then in train.json.
 
-def read_pickle(file: Path) -> object:
-    """What `torch.save` wrote, in its present or its old format, once it is sure that it is data alone."""
-    with file.open("rb") as opened:
-        zipped = opened.read(4) == b"PK\x03\x04"
-    try:
-        with torch.serialization.safe_globals(ORIGINAL_CLASSES), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, on what it is about to refuse
-            # Mapped: the optimizer's state, twice the model, stays on the disk.
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:  # of a foreign file torch raises many kinds, most in many lines
-        if refused := re.search(r"GLOBAL (\S+)", str(error)):
-            raise ValueError(
-                f"{file} is refused, and nothing in it was run: it names {refused[1]}, where only tensors and the "
-                "meters, args and BertConfig of fairseq belong; get the file from its authors, or save its tensors "
-                "alone as .safetensors"
-            ) from None
-        reason = re.split(r"\n|\. ", str(error).rpartition("WeightsUnpickler error: ")[2].strip())[0]
-        raise ValueError(
-            f"{file} is not whole weights of PyTorch ({type(error).__name__}: {reason}); {EXPECTED}"
-        ) from None
-
-
-def json_object(file: Path) -> dict:
-    """The content of a config.json; nothing, where there is none."""
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON ({error}); mend it or move it away") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} is not a JSON object; mend it or move it away")
-    return content
+    Raises ValueError or OSError for files that are not TACRED's.
+    """
+    examples = {name: read_json(folder / name) for name in ("dev.json", "train.json") if (folder / name).is_file()}
+    if "train.json" not in examples:
+        raise ValueError(f"{folder} has no train.json, whose relations the model was trained on")
+    counts, names = Counter(), ["SUBJ_START", "SUBJ_END", "OBJ_START", "OBJ_END"]
+    for name, content in examples.items():
+        if not isinstance(content, list):
+            raise ValueError(f"{folder / name} is a {type(content).__name__}, expected a list of examples")
+        for number, example in enumerate(content):
+            where = f"{folder / name}: example {number}"
+            for role in ("SUBJ", "OBJ"):
+                names.append(f"{role}={require(example, f'{role.lower()}_type', str, where)}")
+            if name == "train.json":
+                counts[require(example, "relation", str, where)] += 1
+    labels = ["no_relation", *(label for label, _ in counts.most_common() if label != "no_relation")]
+    return labels, {name: f"[unused{number}]" for number, name in enumerate(dict.fromkeys(names), start=1)}
 
 
 # Translating
 
 
-def our_name(key: str) -> str:
-    """Our name of an original parameter: BERT's, with `cls.span_boundary` for their `cls.pair_target_predictions`."""
-    name = key.removeprefix("decoder.")
-    if name.split(".")[0] in ENCODER:
-        name = f"bert.{name}"
-    name = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
-    if name.startswith("cls.pair_target_predictions."):
-        for theirs, ours in BOUNDARY_HEAD.items():
-            name = name.replace(theirs, ours)
-    return name
+def model_of(
+    tensors: dict[str, torch.Tensor], settings: dict, model_class: type | None = None
+) -> SpanBertPreTrainedModel:
+    """The model, in fp32, of tensors under the names of other programs; `settings` are fields that no shape tells.
 
-
-def model_of(tensors: dict[str, torch.Tensor], settings: dict) -> SpanBertForPreTraining | SpanBertModel:
-    """The model, in fp32, of tensors under the original's names; `settings` are fields that no shape tells.
-
-    With heads it is a `SpanBertForPreTraining` of the objectives that they are for, without a `SpanBertModel`.
+    `model_class` is by default the one whose keys they are; with `cls.` ones a `SpanBertForPreTraining` of the
+    objectives that these are for.
 
     Raises ValueError in one line for keys that are unknown, missing or twice there, for shapes and types that do not
     fit, and for output embeddings that are not the word embeddings (the original ties them).
@@ -283,33 +286,35 @@ def model_of(tensors: dict[str, torch.Tensor], settings: dict) -> SpanBertForPre
         if (name := our_name(key)) in keys:
             raise ValueError(f"{keys[name]} and {key} are both {name}; expected one of them")
         keys[name] = key
-    weights = {name: tensors[key] for name, key in keys.items()}
-    fields = sizes(weights)
+    model_class = model_class or class_of(set(keys), [])
+    weights = {name: tensors[key] for name, key in keys.items() if not left_out(name, model_class)}
+    fields = sizes(weights, model_class)
     if "num_attention_heads" not in settings and fields["hidden_size"] % 64:
         raise ValueError(
             f"hidden size {fields['hidden_size']} is not a multiple of 64, so its number of heads is not known; "
             "give --num_attention_heads"
         )
+    if labels := settings.get("id2label"):
+        if len(labels) != (num_labels := fields.pop("num_labels")):
+            raise ValueError(f"its classifier has {num_labels} labels, but {len(labels)} are named; give those of it")
+        settings = settings | {"label2id": {label: id for id, label in labels.items()}}
     try:
         config = SpanBertConfig(**(fields | settings))
     except StrictDataclassError as error:
         raise ValueError(" ".join(str(error.__cause__ or error).split())) from None
-    with_heads = any(name.startswith("cls.") for name in weights)
     with torch.device("meta"):  # shapes alone: every tensor is replaced below
-        model = (SpanBertForPreTraining if with_heads else SpanBertModel)(config)
-    if not with_heads:
+        model = model_class(config)
+    if model_class is SpanBertModel:
         weights = {name.removeprefix("bert."): tensor for name, tensor in weights.items()}
         keys = {name.removeprefix("bert."): key for name, key in keys.items()}
 
     expected = model.state_dict()
-    tied = dict(model._tied_weights_keys or {}) if with_heads else {}
+    tied = dict(model._tied_weights_keys or {})
     copies = tied | {"cls.predictions.decoder.bias": "cls.predictions.bias"}  # its second name in transformers' BERT
     known = expected | {copy: expected[source] for copy, source in copies.items() if source in expected}
     for name, tensor in weights.items():
         if name not in known:
-            raise ValueError(
-                f"unknown key {keys[name]!a}; expected the parameters of SpanBERT and its pre-training heads"
-            )
+            raise ValueError(f"unknown key {keys[name]!a}; expected the parameters of a {model_class.__name__}")
         if tensor.shape != known[name].shape:
             found, fitting = tuple(tensor.shape), tuple(known[name].shape)
             raise ValueError(f"{keys[name]} is {found}, expected {fitting} by the other shapes; fetch the file again")
@@ -329,40 +334,6 @@ def model_of(tensors: dict[str, torch.Tensor], settings: dict) -> SpanBertForPre
     model.load_state_dict(weights | {copy: weights[source] for copy, source in tied.items()}, assign=True)
     model.tie_weights()
     return model.eval()
-
-
-def sizes(weights: dict[str, torch.Tensor]) -> dict:
-    """What the shapes and the names of all parameters tell of the configuration."""
-
-    def shape(name: str) -> torch.Size:
-        if name not in weights:
-            raise ValueError(f"{name} is missing; {EXPECTED}")
-        if weights[name].dim() != 2:
-            raise ValueError(f"{name} is {tuple(weights[name].shape)}, expected two dimensions")
-        return weights[name].shape
-
-    embeddings = "bert.embeddings.{}_embeddings.weight"
-    layers = {match[1] for name in weights if (match := re.match(r"bert\.encoder\.layer\.(\d+)\.", name))}
-    fields = {
-        "vocab_size": shape(embeddings.format("word"))[0],
-        "hidden_size": shape(embeddings.format("word"))[1],
-        "max_position_embeddings": shape(embeddings.format("position"))[0],
-        "type_vocab_size": shape(embeddings.format("token_type"))[0],
-        "num_hidden_layers": len(layers),
-        "intermediate_size": shape("bert.encoder.layer.0.intermediate.dense.weight")[0],
-        "num_attention_heads": shape(embeddings.format("word"))[1] // 64,
-    }
-    has_boundary_head = any(name.startswith("cls.span_boundary.") for name in weights)
-    if has_boundary_head:
-        positions = shape("cls.span_boundary.span_position_embeddings.weight")
-        fields |= {"max_span_positions": positions[0], "span_position_size": positions[1]}
-    objectives = ["mlm"]
-    if any(name.startswith(("bert.pooler.", "cls.seq_relationship.")) for name in weights):
-        objectives.append("nsp")
-    # Of an encoder alone nothing tells; what a SpanBERT is trained on, then.
-    if has_boundary_head or not any(name.startswith("cls.") for name in weights):
-        objectives.append("sbo")
-    return fields | {"objectives": objectives}
 
 
 def refuse_contradictions(file: Path, config: SpanBertConfig, beside: dict, args: dict) -> None:
@@ -386,14 +357,14 @@ def refuse_contradictions(file: Path, config: SpanBertConfig, beside: dict, args
 
 def tokenizer_of(
     file: Path, vocab_file: str | os.PathLike | None, config: SpanBertConfig
-) -> tuple[BertTokenizer | None, list[str]]:
+) -> tuple[BertTokenizer, str]:
     """The tokenizer of the given vocabulary or of a vocab.txt beside the weights, and what there is to say of it."""
     path = Path(vocab_file).expanduser() if vocab_file else file.with_name("vocab.txt")
     if not vocab_file and not path.is_file():
-        return None, [
-            "note: no tokenizer was written; to have one, convert again with --vocab_file, a vocab.txt or an original "
-            "dict.txt (the released SpanBERT has the vocabulary of bert-base-cased)"
-        ]
+        raise ValueError(
+            f"{file.parent} has no vocab.txt; give the vocabulary with --vocab_file, a vocab.txt or an original "
+            "dict.txt (the released SpanBERT has that of bert-base-cased)"
+        )
     pieces = read_vocab(path)
     if len(pieces) != config.vocab_size:
         raise ValueError(
@@ -408,25 +379,63 @@ def tokenizer_of(
             "give --vocab_file with the vocabulary that it was trained with"
         )
     kind = "cased" if cased else "lower-casing, because no piece has a capital"
-    return tokenizer, [f"tokenizer: {kind}, {len(pieces)} pieces of {path}"]
+    return tokenizer, f"tokenizer: {kind}, {len(pieces)} pieces of {path}"
 
 
-def write(model: SpanBertPreTrainedModel, tokenizer: BertTokenizer | None, output_dir: Path) -> None:
-    """Writes model, code and tokenizer; `output_dir` is there only once they have been read back."""
+def run_record(
+    source: Path,
+    file: Path,
+    model_id: str,
+    files: dict,
+    options: dict,
+    model: SpanBertPreTrainedModel,
+    told: list[str],
+) -> dict:
+    """What the card is rendered from (`export.render_card`): where the weights are from, and what became of them.
+
+    It has the names of files and nothing of the folders that they were in.
+    """
+    command = ["spanbert", "convert", source.name, model_id]
+    command += [word for name, path in files.items() if path for word in (f"--{name}", Path(path).name)]
+    command += [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
+    for path in (source, file, *(Path(path).expanduser() for path in files.values() if path)):
+        told = [line.replace(f"{path.parent}/", "") for line in told]
+    pipeline_tag, usage = USES[type(model)]
+    types = model.config.entity_token_map or {}
+    for word, role in (("SUBJECT", "SUBJ="), ("OBJECT", "OBJ=")):
+        usage = usage.replace(word, repr(next((name.removeprefix(role) for name in types if role in name), None)))
+    with file.open("rb") as opened:
+        sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+    packages = ("huggingface_hub", "torch", "transformers")
+    return {
+        "model_id": model_id,
+        "command": shlex.join(command),
+        "arguments": {"model_name_or_path": None, "dataset_name": None},
+        "data": {},
+        "versions": {"python": platform.python_version()} | {package: version(package) for package in packages},
+        "usage": usage,
+        "converted": {
+            "source": source.name,
+            "file": file.name,
+            "sha256": sha256,
+            "model_class": type(model).__name__,
+            "pipeline_tag": pipeline_tag,
+            "told": told,
+        },
+    }
+
+
+def write(model: SpanBertPreTrainedModel, tokenizer: BertTokenizer, output_dir: Path, run: dict) -> None:
+    """Writes a whole export; `output_dir` is there only once it has been read back."""
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{output_dir.name}.partial-", dir=output_dir.parent) as scratch:
-        partial = Path(scratch, output_dir.name)
-        model.save_pretrained(partial)  # brings the modelling file and its flat siblings along
-        if tokenizer is not None:
-            tokenizer.save_pretrained(partial)
         try:
-            verify(model, partial)
+            written = export(model, tokenizer, Path(scratch, output_dir.name), run, {})
         except RuntimeError as error:  # numbers so large that outputs are not, or a bad disk
             raise ValueError(
                 f"the converted model does not compute or read back ({error}); fetch the file again"
             ) from None
-        flush(partial)
-        partial.rename(output_dir)
+        written.rename(output_dir)
 
 
 if __name__ == "__main__":

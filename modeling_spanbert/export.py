@@ -34,7 +34,7 @@ from .question_answering import SpanBertQuestionAnsweringPipeline
 
 
 MODEL_CARDS = Path(__file__).parent.parent / "model_cards"
-TEMPLATE, FINETUNED_TEMPLATE = "template.md", "finetuned.md"
+TEMPLATE, FINETUNED_TEMPLATE, CONVERTED_TEMPLATE = "template.md", "finetuned.md", "converted.md"
 logger = logging.getLogger(__name__)
 PASSING = {408, 429, 500, 502, 503, 504}  # answers of the Hub that the next try may not get
 
@@ -340,6 +340,10 @@ def render_card(run: dict, results: dict) -> str:
     {model} for the model's name), `data` has "files" or "hub", "splits", "num_examples", "num_validation_examples",
     "num_rows", "mean_length", "notes" and "fingerprint", and `results` has `best_step`, `results` and `baseline` (rows
     as those of eval/run.py: {"task", "split", "n", "metric", "value"}).
+
+    Of a converted one, of which nothing is known but its files, `run` has `usage`, `converted` ({"source", "file",
+    "sha256", "model_class", "pipeline_tag", "told"}: see `convert_original_checkpoint.run_record`), an empty `data`,
+    and no `hardware`; `results` has `example` alone.
     """
     arguments = run["arguments"]
     example = results["example"]
@@ -357,10 +361,14 @@ def render_card(run: dict, results: dict) -> str:
         # Adding 0 makes a missing key say its name.
         environment.filters[name] = lambda value, form=form: form.format(value + 0)
     environment.filters["without_folders"] = without_folders
-    finetuned = "task" in run
-    template = environment.get_template(FINETUNED_TEMPLATE if finetuned else TEMPLATE)
-    return template.render(
-        metadata=(finetuned_metadata if finetuned else pretrained_metadata)(run, results).to_yaml(),
+    if "converted" in run:
+        name, metadata = CONVERTED_TEMPLATE, converted_metadata(run)
+    elif "task" in run:
+        name, metadata = FINETUNED_TEMPLATE, finetuned_metadata(run, results)
+    else:
+        name, metadata = TEMPLATE, pretrained_metadata(run, results)
+    return environment.get_template(name).render(
+        metadata=metadata.to_yaml(),
         snippet=source.rstrip(),
         needs_package=needs_package(source),
         baseline={row["metric"]: row["value"] for row in results.get("baseline", [])},
@@ -403,6 +411,16 @@ def finetuned_metadata(run: dict, results: dict) -> ModelCardData:
         model_name=run["model_id"].split("/")[-1] if scores else None,
         eval_results=scores or None,
         **common_metadata(run),
+    )
+
+
+def converted_metadata(run: dict) -> ModelCardData:
+    """Without a licence: it is that of whoever trained the weights."""
+    return ModelCardData(
+        language="en",
+        library_name="transformers",
+        pipeline_tag=run["converted"]["pipeline_tag"],
+        tags=["spanbert", "bert", "converted"],
     )
 
 

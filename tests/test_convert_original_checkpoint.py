@@ -16,8 +16,11 @@ from test_golden_models import batch_of, close
 from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from modeling_spanbert import SpanBertForPreTraining, SpanBertModel, convert_original_checkpoint
+from modeling_spanbert import export as export_module
 from modeling_spanbert.__main__ import main
-from modeling_spanbert.convert_original_checkpoint import convert, our_name
+from modeling_spanbert.convert_original_checkpoint import convert
+from modeling_spanbert.original_files import read_original
+from modeling_spanbert.original_names import our_name
 from training.arguments import ModelArguments
 from training.initial_model import initial_model
 from training.vocabulary import load_tokenizer, lower_cases
@@ -25,6 +28,15 @@ from training.vocabulary import load_tokenizer, lower_cases
 
 ARCH = {"B_nsp_sbo": "bert_pair", "D_bert_1seq": "bert_hf"}
 PIECES = [*SPECIALS, "London", "wins", "##s", *(f"w{i}" for i in range(112))]  # 120, as the golden models
+VOCABULARY = "\n".join(PIECES) + "\n"
+
+
+@pytest.fixture(autouse=True)
+def without_clean_process(monkeypatch):
+    """Exports without the check in a second Python, which takes seconds; one test makes it."""
+    monkeypatch.setattr(
+        convert_original_checkpoint, "export", lambda *args: export_module.export(*args, in_clean_process=False)
+    )
 
 
 def golden_weights(tag: str = "B_nsp_sbo") -> dict[str, torch.Tensor]:
@@ -77,6 +89,7 @@ def fairseq_checkpoint(tmp_path, original_program):
             "extra_state": {"epoch": 3, "train_meters": meters},
         }
         path = tmp_path / "checkpoint_last.pt"
+        (tmp_path / "vocab.txt").write_text(VOCABULARY)
         torch.save(checkpoint, path, _use_new_zipfile_serialization=zipped)
         original_program.gone()
         return path
@@ -92,6 +105,7 @@ def flat_file(tmp_path):
         weights = {key: tensor for key, tensor in (golden_weights(tag) | dict(changes)).items() if tensor is not None}
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
+        (path.parent / "vocab.txt").write_text(VOCABULARY)
         if path.suffix == ".safetensors":
             save_file(weights, path)
         else:
@@ -134,7 +148,7 @@ def test_a_fairseq_checkpoint_gives_the_originals_logits(fairseq_checkpoint, tmp
     assert f"after 2400000 updates: {len(theirs)} tensors in {str(dtype).removeprefix('torch.')}\n" in printed
     assert "from its args: num_attention_heads=4, " in printed
     assert "\nnot carried over: optimizer_history, last_optimizer_state, extra_state\n" in printed
-    assert "\nnote: no tokenizer was written; " in printed
+    assert f"\ntokenizer: cased, 120 pieces of {tmp_path}/vocab.txt\n" in printed
     last = printed.splitlines()[-1].partition(": ")[2]
     assert last == (
         "from modeling_spanbert import SpanBertForPreTraining; "
@@ -164,6 +178,7 @@ def test_a_released_encoder_becomes_an_encoder(tmp_path, prefix, capsys):
     }
     torch.save(weights, tmp_path / "in" / "pytorch_model.bin")
     (tmp_path / "in" / "config.json").write_text('{"num_attention_heads": 4, "layer_norm_eps": 1e-5}')
+    (tmp_path / "in" / "vocab.txt").write_text(VOCABULARY)
     assert main(["convert", str(tmp_path / "in"), str(tmp_path / "out")]) == 0
 
     printed = capsys.readouterr().out
@@ -205,6 +220,7 @@ def test_options_win_over_config_json_and_that_over_args(fairseq_checkpoint, tmp
 def test_a_converted_checkpoint_with_its_vocabulary_is_pre_trained_further(flat_file, tmp_path, name):
     path, counts = flat_file(), name == "dict.txt"
     lines = [f"{piece} {1000 - i}" if counts else piece for i, piece in enumerate(PIECES)]
+    (path.parent / "vocab.txt").unlink()
     (path.parent / name).write_text("\n".join(lines) + "\n")
     given = ["--vocab_file", str(path.parent / name)] if counts else []  # vocab.txt is found beside the weights
     assert main(["convert", str(path), str(tmp_path / "out"), "--num_attention_heads", "4", *given]) == 0
@@ -293,7 +309,7 @@ def test_a_class_that_only_looks_like_one_of_the_originals_is_refused(tmp_path, 
 
 def test_the_classes_of_the_original_are_admitted_only_while_one_of_its_files_is_read(fairseq_checkpoint):
     path = fairseq_checkpoint()
-    convert_original_checkpoint.read_original(path)
+    read_original(path)
     assert argparse.Namespace not in torch.serialization.get_safe_globals()
 
 
@@ -308,7 +324,11 @@ TIED = "decoder.cls.pair_target_predictions.decoder.weight"
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"decoder.qa_outputs.weight": torch.ones(2)}, "unknown key 'decoder.qa_outputs.weight'"),
+        (
+            {"decoder.ner_outputs.weight": torch.ones(2)},
+            "unknown key 'decoder.ner_outputs.weight'; expected",
+        ),
+        ({"decoder.qa_outputs.weight": torch.ones(2)}, "it has the heads cls. and qa_outputs.; expected one of them"),
         (
             {"decoder.bert.encoder.layer.7.output.dense.bias": torch.ones(32)},
             "unknown key 'decoder.bert.encoder.layer.7",
@@ -429,7 +449,7 @@ def test_a_failure_in_between_leaves_nothing(flat_file, tmp_path, monkeypatch):
     def fail(*args):
         raise RuntimeError("reads back otherwise")
 
-    monkeypatch.setattr(convert_original_checkpoint, "verify", fail)
+    monkeypatch.setattr(export_module, "verify", fail)
     (tmp_path / "out.partial").mkdir()  # someone's own
     with pytest.raises(ValueError, match=r"does not compute or read back \(reads back otherwise\); fetch"):
         convert(flat_file(), tmp_path / "out", num_attention_heads=4)

@@ -24,28 +24,9 @@ from modeling_spanbert.modeling_spanbert_coref import (
     mention_loss,
     select_spans,
 )
+from modeling_spanbert.original_names import COREFERENCE_HEAD
 
 
-# The names of lxucs/coref-hoi, and ours.
-NAMES = {
-    "emb_span_width": "mentions.width_embeddings",
-    "emb_span_width_prior": "mentions.width_prior_embeddings",
-    "mention_token_attn": "mentions.attention",
-    "span_emb_score_ffnn.0": "mentions.scorer.hidden",
-    "span_emb_score_ffnn.3": "mentions.scorer.output",
-    "span_width_score_ffnn.0": "mentions.width_prior_scorer.hidden",
-    "span_width_score_ffnn.3": "mentions.width_prior_scorer.output",
-    "coarse_bilinear": "antecedents.coarse",
-    "emb_antecedent_distance_prior": "antecedents.distance_prior_embeddings",
-    "antecedent_distance_score_ffnn": "antecedents.distance_prior",
-    "emb_same_speaker": "antecedents.speaker_embeddings",
-    "emb_genre": "antecedents.genre_embeddings",
-    "emb_segment_distance": "antecedents.segment_distance_embeddings",
-    "emb_top_antecedent_distance": "antecedents.distance_embeddings",
-    "coref_score_ffnn.0": "antecedents.scorer.hidden",
-    "coref_score_ffnn.3": "antecedents.scorer.output",
-    "gate_ffnn": "antecedents.gate",
-}
 SMALL_HEAD = {"max_span_width": 6, "ffnn_size": 16, "feature_emb_size": 4, "max_top_antecedents": 5}
 
 
@@ -144,7 +125,7 @@ def vector_model(case: dict, **fields) -> SpanBertForCoreference:
     weights = {}
     for name, values in case["weights"].items():
         module, _, kind = name.rpartition(".")
-        weights[f"{NAMES[module]}.{kind}"] = torch.tensor(values)
+        weights[f"{COREFERENCE_HEAD[module]}.{kind}"] = torch.tensor(values)
     model.coreference.load_state_dict(weights)
     return model
 

@@ -1,4 +1,4 @@
-"""`spanbert convert`: weights of the original program to a folder for `from_pretrained`."""
+"""`spanbert convert`: weights of other programs to an export."""
 
 import argparse
 
@@ -10,14 +10,18 @@ def add(commands) -> None:
         commands,
         "convert",
         run,
-        help="turn weights of the original program into a folder for from_pretrained",
-        description="Turns weights of the original SpanBERT (a fairseq checkpoint, model.pt, pytorch_model.bin or\n"
-        "the same keys in .safetensors) into a folder for from_pretrained. Nothing that a pickle names is run.",
-        example="spanbert convert with_head/model.pt spanbert-large-cased --vocab_file vocab.txt",
+        help="turn weights of other programs into an export",
+        description="Turns weights of SpanBERT into an export, with tokenizer, code and card: released encoders,\n"
+        "model.pt with its heads, fairseq checkpoints, models of run_squad.py, run_tacred.py and coref-hoi, or their\n"
+        "keys in .safetensors. Heads that they lack are named. Nothing that a pickle names is run.",
+        example="spanbert convert spanbert_hf_base.tar.gz spanbert-base-cased --vocab_file vocab.txt",
     )
-    command.add_argument("source", metavar="IN", help="file of weights, or a folder with one")
+    command.add_argument("source", metavar="IN", help="file of weights, or a folder or .tar.gz with one")
     command.add_argument("output_dir", metavar="OUT", help="new folder")
     command.add_argument("--vocab_file", help="vocab.txt or dict.txt; default: a vocab.txt beside IN, if there is one")
+    command.add_argument(
+        "--tacred_dir", help="of a model of run_tacred.py: folder with the train.json and dev.json it was trained on"
+    )
     command.add_argument(
         "--num_attention_heads",
         type=int,
@@ -31,6 +35,13 @@ def add(commands) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..convert_original_checkpoint import convert
 
-    lines = convert(args.source, args.output_dir, args.vocab_file, args.num_attention_heads, args.layer_norm_eps)
+    lines = convert(
+        args.source,
+        args.output_dir,
+        args.vocab_file,
+        args.num_attention_heads,
+        args.layer_norm_eps,
+        args.tacred_dir,
+    )
     print("\n".join(lines))
     return 0
