@@ -31,6 +31,7 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from .files import numbered_lines
 from .masking import GeometricSpanMasking
 from .masking.word_starts import required_special_ids, word_start_table
 from .modeling_spanbert import SpanBertForPreTraining
@@ -347,6 +348,16 @@ class SpanFiller:
                     "score": float(scores[number]),
                 }
         return list(results.values())[:top_k]
+
+
+def read_blanks(text_or_file: str) -> list[str]:
+    """The lines with text of a .txt file; of anything else, that text. Raises as `numbered_lines`, and for no line."""
+    if not text_or_file.endswith(".txt"):
+        return [text_or_file]
+    lines = [line for _, line in numbered_lines(text_or_file) if line.strip()]
+    if not lines:
+        raise ValueError(f"{text_or_file} holds no text")
+    return lines
 
 
 def check_word_piece(tokenizer: PreTrainedTokenizerBase) -> None:

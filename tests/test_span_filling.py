@@ -298,3 +298,35 @@ def test_weights_that_give_no_numbers_are_refused():
     torch.nn.init.constant_(model.cls.predictions.bias, float("nan"))
     with pytest.raises(ValueError, match="scores are not finite in torch.float32"):
         SpanFiller(model, TOKENIZER)(TEXT)
+
+
+# The command
+
+
+def test_the_command_prints_the_fillings_of_each_line_of_a_file(checkpoint, tmp_path, capsys):
+    path = tmp_path / "blanks.txt"
+    path.write_text(f"{TEXT}\n\nwar and [MASK]\n", encoding="utf-8")
+    options = ["--model_name_or_path", str(checkpoint), "--num_words", "1", "--top_k", "2"]
+    assert main(["predict", "fill", str(path), *options]) == 0
+    fillings = SpanFiller.from_pretrained(checkpoint)([TEXT, "war and [MASK]"], num_words=1, top_k=2)
+    expected = [[f"{each['score']:.4f}  {each['text']}" for each in found] for found in fillings]
+    printed = capsys.readouterr().out
+    assert printed == "\n\n".join("\n".join(lines) for lines in expected) + "\n"
+    assert main(["predict", "fill", TEXT, *options]) == 0
+    assert printed.startswith(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no blank", "text 0 has 0 blanks"),
+        ("absent.txt", "file not found: absent.txt"),
+        ("empty.txt", "holds no text"),
+    ],
+)
+def test_the_command_says_in_a_line_what_it_cannot_fill(checkpoint, tmp_path, monkeypatch, capsys, text, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.txt").write_text("\n")
+    assert main(["predict", "fill", text, "--model_name_or_path", str(checkpoint)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and message in error

@@ -1,4 +1,4 @@
-"""`spanbert predict TASK`: a fine-tuned model on a file of texts."""
+"""`spanbert predict TASK`: a model on a text or a file of texts."""
 
 import argparse
 
@@ -6,8 +6,10 @@ from .arguments import add_command
 
 
 def add(commands) -> None:
-    command = commands.add_parser("predict", help="run a fine-tuned model on a file of texts", allow_abbrev=False)
-    add_coref(command.add_subparsers(metavar="TASK", required=True))
+    command = commands.add_parser("predict", help="run a model on a text or a file of texts", allow_abbrev=False)
+    tasks = command.add_subparsers(metavar="TASK", required=True)
+    add_coref(tasks)
+    add_fill(tasks)
 
 
 def add_coref(tasks) -> None:
@@ -46,4 +48,31 @@ def run_coref(args: argparse.Namespace) -> int:
         args.model_name_or_path, **{name: value for name, value in settings.items() if value is not None}
     )
     print(resolve_file(resolver, args.input_file, args.output, args.html, args.singletons))
+    return 0
+
+
+def add_fill(tasks) -> None:
+    command = add_command(
+        tasks,
+        "fill",
+        run_fill,
+        help="find the words that may stand in a blank",
+        description="Prints the best fillings of the blank in a text, each with its score. The blank is [BLANK], or\n"
+        "a [MASK] for each piece of the vocabulary.",
+        example='spanbert predict fill "The [BLANK] of the United States spoke." --num_words 2 '
+        "--model_name_or_path runs/tiny/export",
+    )
+    command.add_argument("text", metavar="TEXT", help="a text with a blank, or a .txt file with one a line")
+    command.add_argument("--model_name_or_path", required=True, help="folder or repository of the Hub")
+    command.add_argument("--num_words", type=int, help="words of a filling; default: of 1 to 10 pieces")
+    command.add_argument("--top_k", type=int, default=5, help="fillings of each text; default: 5")
+
+
+def run_fill(args: argparse.Namespace) -> int:
+    from ..span_filling import SpanFiller, read_blanks
+
+    texts = read_blanks(args.text)
+    filler = SpanFiller.from_pretrained(args.model_name_or_path)
+    for number, found in enumerate(filler(texts, args.num_words, args.top_k)):
+        print("\n" * (number > 0) + "\n".join(f"{each['score']:.4f}  {each['text']}" for each in found))
     return 0
