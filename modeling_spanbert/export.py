@@ -334,7 +334,7 @@ def render_card(run: dict, results: dict) -> str:
 
     Of a pre-trained model `data` has "files" ([str]), "num_documents", "num_tokens", "num_rows", "padding_share" (0-1)
     and "fingerprint", and `results` has `held_out` (None, or what `eval.held_out.held_out_scores` returns: losses in
-    nats, accuracies 0-1) and, where tasks were tried, `downstream`.
+    nats, accuracies 0-1) and, where tasks and filling were tried, `downstream` and `span_filling`.
 
     Of a fine-tuned one `run` has `task` ({"name", "pipeline_tag", "metric", "settings"}) and `usage` (Python with
     {model} for the model's name), `data` has "files" or "hub", "splits", "num_examples", "num_validation_examples",

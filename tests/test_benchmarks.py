@@ -2,14 +2,20 @@
 
 import importlib
 import json
+import random
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
+from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from card_facts import RESULTS, RUN
+from helpers import ROOT, WORDS, tiny_config, tiny_tokenizer
+
+from modeling_spanbert import SpanBertForPreTraining
 
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -71,6 +77,60 @@ def test_coreference_compares_with_the_naive_order(load, tmp_path, monkeypatch, 
     assert results["head"].keys() == {"32", "128", "300"} and results["head"]["300"]["mentions"] == 120
     assert results["against_naive"]["64"]["naive_over_ours"]["min"] > 0 and results["training"]["seconds"] > 0
     assert "128 pieces take" in capsys.readouterr().out
+
+
+def made_up_export(folder: Path) -> Path:
+    """Random weights whose results.json says which text was held out."""
+    tokenizer, rng = tiny_tokenizer(), random.Random(0)
+    SpanBertForPreTraining(tiny_config()).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    text = folder / "held_out.txt"
+    text.write_text(" ".join(rng.choices(WORDS.split(), k=1500)), encoding="utf-8")
+    arguments = RUN["arguments"] | {"train_file": ["absent.txt"], "validation_file": [str(text)]}
+    card = {"run": RUN | {"arguments": arguments}, "results": RESULTS}
+    (folder / "results.json").write_text(json.dumps(card), encoding="utf-8")
+    return folder
+
+
+def test_span_filling_compares_the_objectives_and_writes_the_card(load, tmp_path, monkeypatch, capsys):
+    span_filling = load("span_filling")
+    monkeypatch.setattr(span_filling, "WEIGHTS", (0.0, 1.0))
+    monkeypatch.setattr(span_filling, "MAX_PIECES", 2)
+    export = made_up_export(tmp_path / "export")
+    (tmp_path / "results").mkdir()
+    card = shutil.copy(ROOT / "model_cards" / "results" / "spanbert-mini-cased.json", tmp_path / "results")
+    content = json.loads(Path(card).read_text(encoding="utf-8"))
+    content["run"] |= {"model_id": RUN["model_id"], "command": RUN["command"]}
+    Path(card).write_text(json.dumps(content), encoding="utf-8")
+
+    options = ["--model_name_or_path", str(export), "--spans", "2", "--spans_without_length", "1", "--markdown"]
+    options += ["--max_seq_length", "32", "--results", str(card), "--json", str(tmp_path / "results.json")]
+    span_filling.main(options)
+    results = results_of(tmp_path / "results.json")
+    assert results["num_spans"] == results["num_spans_for_weights"] == 20 and results["num_pieces"] == 110
+    assert results["unknown_length"]["num_spans"] == 10
+    for method in results["methods"].values():
+        assert method["by_length"].keys() == {str(num_words) for num_words in range(1, 11)}
+        assert 0 <= method["all"]["exact"] <= method["all"]["in_5"] <= 1 and method["all"]["log_likelihood"] < 0
+    printed = capsys.readouterr().out
+    assert "| words | exact, MLM |" in printed and "Without a length, 10 spans" in printed
+    assert json.loads(Path(card).read_text(encoding="utf-8"))["results"]["span_filling"] == results
+    rendered = (tmp_path / "spanbert-mini-cased.md").read_text(encoding="utf-8")
+    assert "Held-out spans of 1 to 10 words, 20 in all" in rendered
+
+    other = content | {"run": content["run"] | {"model_id": "another"}}
+    Path(card).write_text(json.dumps(other), encoding="utf-8")
+    with pytest.raises(ValueError, match="is not the card of the weights in"):
+        span_filling.put_on_card(Path(card), str(export), results)
+    assert json.loads(Path(card).read_text(encoding="utf-8")) == other
+
+
+def test_span_filling_asks_for_held_out_text(load, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit:
+        load("span_filling").main(["--model_name_or_path", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert exit.value.code == 2 and error.count("\n") == 1
+    assert "says what was held out from its training: give --validation_file" in error
 
 
 @pytest.mark.slow
