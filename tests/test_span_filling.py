@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import WORDS, tiny_config, tiny_tokenizer
+from transformers import BertConfig, BertForMaskedLM
 
 from modeling_spanbert import DataCollatorForSpanMasking, SpanBertForPreTraining, SpanBertModel, SpanFiller
 from modeling_spanbert.__main__ import main
@@ -241,6 +242,23 @@ def test_without_a_span_boundary_head_masked_language_modeling_is_alone_and_that
         assert [each["text"] for each in fill(TEXT)] == [each["text"] for each in filler(sbo_weight=0.0)(TEXT)]
     with pytest.raises(ValueError, match=r"sbo_weight=0.5 needs a head of the span boundary objective"):
         SpanFiller.from_pretrained(folder, sbo_weight=0.5)
+
+
+def test_a_plain_bert_fills_as_its_own_head_says(tmp_path):
+    sizes = {name: getattr(random_model().config, name) for name in ("hidden_size", "num_hidden_layers")}
+    torch.manual_seed(0)
+    bert = BertForMaskedLM(
+        BertConfig(vocab_size=len(TOKENIZER), num_attention_heads=2, intermediate_size=64, **sizes)
+    ).eval()
+    bert.save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    fill = SpanFiller.from_pretrained(tmp_path)
+    [best] = fill("the old [MASK] won", top_k=1)
+    with torch.no_grad():
+        logits = bert(**TOKENIZER("the old [MASK] won", return_tensors="pt")).logits[0, 3]
+    probabilities = logits[fill.pieces].softmax(-1).numpy() * fill.starts_word
+    assert best["filling"] == TOKENIZER.decode(fill.pieces[probabilities.argmax()])
+    assert best["score"] == pytest.approx(probabilities.max(), rel=1e-3)
 
 
 def test_an_encoder_alone_is_refused(tmp_path):
