@@ -1,7 +1,7 @@
-"""A trained model -> what goes to the Hub: weights, tokenizer, code, card; and the push.
+"""A trained model -> what goes to the Hub: weights, tokenizer, code, card.
 
     folder = export(model, tokenizer, "runs/tiny/export", run, results)
-    push(folder, "your-org/spanbert-tiny-cased")
+    hub.push(folder, "your-org/spanbert-tiny-cased")
 
 An export loads with `trust_remote_code=True` where this package is not installed, because it carries its own code.
 It is read back before it takes its place, in this process and in one that cannot import the package. Its card is
@@ -16,15 +16,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import httpx2  # what huggingface_hub speaks with
 import jinja2
 import torch
-from huggingface_hub import EvalResult, HfApi, ModelCardData
-from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+from huggingface_hub import EvalResult, ModelCardData
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -36,7 +32,6 @@ from .question_answering import SpanBertQuestionAnsweringPipeline
 MODEL_CARDS = Path(__file__).parent.parent / "model_cards"
 TEMPLATE, FINETUNED_TEMPLATE, CONVERTED_TEMPLATE = "template.md", "finetuned.md", "converted.md"
 logger = logging.getLogger(__name__)
-PASSING = {408, 429, 500, 502, 503, 504}  # answers of the Hub that the next try may not get
 
 # What a reader of the card pastes; it is run on the export before it is written into the card.
 SNIPPET = """\
@@ -66,10 +61,6 @@ for auto_class, reference in config.auto_map.items():
         found = {key: value.contiguous() for key, value in found.items() if torch.is_tensor(value)}
         safetensors.torch.save_file(found, outputs)
 """
-
-
-class PushError(OSError):
-    """The Hub did not take an export, which is still where it was."""
 
 
 def export(
@@ -443,56 +434,6 @@ def without_folders(name: str) -> str:
     return path.name if path.is_absolute() else name
 
 
-# The Hub
-
-
-def push(
-    export_dir: str | os.PathLike,
-    hub_model_id: str,
-    private: bool | None = None,
-    revision: str | None = None,
-    token: str | None = None,
-) -> str:
-    """Uploads an export to the Hub, which may already have it in part, and returns its address.
-
-    The card is rendered anew to name that repository, unless it was edited by hand.
-
-    Raises:
-        FileNotFoundError: `export_dir` is not an export.
-        PushError: the Hub did not take it; one line with the cause, where the export is, and how to try again.
-    """
-    export_dir = Path(export_dir)
-    for name in ("config.json", "model.safetensors", "README.md"):
-        if not (export_dir / name).is_file():
-            raise FileNotFoundError(f"{export_dir} is not an export: it has no {name}")
-
-    api = HfApi(token=token)
-    try:
-        repository = with_back_off(lambda: api.create_repo(hub_model_id, private=private, exist_ok=True))
-        hub_model_id = repository.repo_id
-        if private and not with_back_off(lambda: api.repo_info(hub_model_id)).private:
-            raise PermissionError(
-                f"{hub_model_id} exists and is public; make it private first, or push without --private"
-            )
-        if revision:
-            with_back_off(lambda: api.create_branch(hub_model_id, branch=revision, exist_ok=True))
-        readdress(export_dir, hub_model_id)
-        api.upload_folder(
-            repo_id=hub_model_id,
-            folder_path=export_dir,
-            revision=revision,
-            commit_message="Upload SpanBERT export",
-            ignore_patterns="*.partial",  # of a `write_whole` that was killed
-        )
-    except Exception as error:  # whatever it was, the user has to hear that nothing is lost
-        again = f"spanbert push {export_dir} --hub_model_id {hub_model_id}"
-        again += (" --private" if private else "") + (f" --revision {revision}" if revision else "")
-        raise PushError(
-            f"push failed: {cause(error, hub_model_id, api)}; the export is safe in {export_dir}; try again: {again}"
-        ) from error
-    return f"{api.endpoint}/{hub_model_id}" + (f"/tree/{revision}" if revision else "")
-
-
 def readdress(export_dir: Path, hub_model_id: str) -> None:
     """Makes an export's results.json and card name `hub_model_id`, where the card is what results.json gives."""
     card, record = export_dir / "README.md", export_dir / "results.json"
@@ -522,32 +463,6 @@ def write_whole(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-
-
-def with_back_off(request: Callable, num_retries: int = 5):
-    """What `request` returns, tried again after 1, 2, 4, 8, 8 s, as huggingface_hub does for uploads only."""
-    for retry in range(num_retries + 1):
-        try:
-            return request()
-        except (HfHubHTTPError, httpx2.TransportError) as error:
-            response = getattr(error, "response", None)
-            if retry == num_retries or (response is not None and response.status_code not in PASSING):
-                raise
-        time.sleep(min(2**retry, 8))
-
-
-def cause(error: Exception, hub_model_id: str, api: HfApi) -> str:
-    """Why a push failed, in a few words."""
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status == 401 or isinstance(error, LocalTokenNotFoundError):
-        return "no valid token (`hf auth login`, or the variable HF_TOKEN)"
-    if status == 403:
-        return f"the token has no right to write to {hub_model_id}"
-    if status is not None:
-        return f"{api.endpoint} answered {status}"
-    if isinstance(error, httpx2.TransportError):
-        return f"{api.endpoint} cannot be reached"
-    return " ".join(str(error).split())
 
 
 def main(paths: list[str]) -> None:

@@ -5,7 +5,8 @@
         hub.repositories["tester/model"].files("main")  # {path: bytes}
 
 Large files go either way that huggingface_hub knows: LFS (with HF_HUB_DISABLE_XET=1) or Xet, whose real client then
-stores into `hub.xet_folder`. Faults: `hub.fail_next(r"/commit/", status=503, times=2)`; or DROPPED: no answer.
+stores into `hub.xet_folder`. Faults: `hub.fail_next(r"/commit/", status=503, times=2)`; or DROPPED: no answer. The
+path of a request to create a repository ends in its name here, that of an upload through LFS in its repository's.
 Everything that was asked is in `hub.requests`.
 """
 
@@ -77,7 +78,10 @@ class Refusal(Exception):
 
 
 class HubServer(ThreadingHTTPServer):
-    """Serves while the `with` block lasts. Requests that write need `token`; None: anybody may."""
+    """Serves while the `with` block lasts.
+
+    Requests that write, or read of a private repository, need `token`; None: anybody may write.
+    """
 
     daemon_threads = True
 
@@ -174,17 +178,19 @@ class Handler(BaseHTTPRequestHandler):
 
     def lfs_batch(self, query, name):
         r"POST /([^/]+/[^/]+)\.git/info/lfs/objects/batch"
+        commits = self.server.repository(name).commits.values()
+        there = {blob.sha256 for files in commits for blob in files.values()}
         objects = []
         for item in query["objects"]:
             actions = {
-                "upload": {"href": f"{self.server.url}/lfs/{item['oid']}"},
+                "upload": {"href": f"{self.server.url}/lfs/{item['oid']}/{name}"},
                 "verify": {"href": f"{self.server.url}/lfs/{item['oid']}/verify"},
             }
-            objects.append(item | ({} if item["oid"] in self.server.large_files else {"actions": actions}))
+            objects.append(item | ({} if item["oid"] in there else {"actions": actions}))
         return {"transfer": "basic", "objects": objects}
 
     def lfs_upload(self, query, oid):
-        r"PUT /lfs/([0-9a-f]+)"
+        r"PUT /lfs/([0-9a-f]+)/[^/]+/[^/]+"
         if hashlib.sha256(query).hexdigest() != oid:
             raise Refusal(400)
         self.server.large_files[oid] = query
@@ -294,7 +300,8 @@ class Handler(BaseHTTPRequestHandler):
         self.extra_headers = {}
         self.server.requests.append(f"{self.command} {path}")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fault = self.server.fault(path)
+        created = f"/{json.loads(body)['name']}" if path == "/api/repos/create" else ""
+        fault = self.server.fault(path + created)
         if fault == DROPPED:
             self.close_connection = True
             return
@@ -315,6 +322,10 @@ class Handler(BaseHTTPRequestHandler):
             self.respond(refusal.status, refusal.body)
 
     def authorise(self, path):
+        name = re.match(r"/(?:api/models/)?([^/]+/[^/]+)", path)
+        repository = self.server.repositories.get(name[1]) if name else None
+        if repository and repository.private and self.headers.get("Authorization") != f"Bearer {self.server.token}":
+            raise Refusal(404, "RepoNotFound")  # who may not see it is not told that it is there
         if self.server.token is None or self.command not in ("POST", "PUT") or path.startswith("/lfs/"):
             return
         given = self.headers.get("Authorization")

@@ -15,7 +15,7 @@ from accelerate.state import AcceleratorState
 from run_helpers import TinyRun, kill_at, without_clean_process
 from transformers import AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer
 
-from modeling_spanbert.export import PushError
+from modeling_spanbert.hub import PushError
 from training import checkpoint, finish, loop
 from training.hardware import check_launch, launch_notes
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from modeling_spanbert.export import PushError, export, push
+from modeling_spanbert.export import export
+from modeling_spanbert.hub import PushError, push
 from training.arguments import RunArguments
 from training.loop import Outcome
 from training.progress import write_status

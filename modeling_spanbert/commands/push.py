@@ -21,13 +21,26 @@ def add(commands) -> None:
     command.add_argument("--hub_model_id", required=True, help="NAME or ORGANISATION/NAME of the repository")
     command.add_argument("--private", action="store_true", default=None, help="for a new repository: not public")
     command.add_argument("--revision", help="branch to push to, made when it is not there; default: main")
+    command.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="list what would be sent and where, and send nothing; needs no network",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..export import PushError, push
+    from huggingface_hub.utils import disable_progress_bars
 
+    from ..hub import PushError, planned, push
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()  # which end without a new line where an upload fails
+    where = {"private": args.private, "revision": args.revision}
+    if args.dry_run:
+        print("\n".join(planned(args.export_dir, args.hub_model_id, **where)))
+        return 0
     try:
-        print(push(args.export_dir, args.hub_model_id, private=args.private, revision=args.revision))
+        print(push(args.export_dir, args.hub_model_id, **where))
     except PushError as error:
         print(f"error: {error}", file=sys.stderr)
         return 4
