@@ -16,7 +16,7 @@ from coreference_helpers import TOKENIZER, random_model
 from helpers import ROOT, tiny_config, tiny_tokenizer
 
 from eval import run as evaluation
-from modeling_spanbert import SpanBertForPreTraining
+from modeling_spanbert import SpanBertForPreTraining, SpanBertForQuestionAnswering, SpanBertForRelationExtraction
 from modeling_spanbert.__main__ import parser
 from modeling_spanbert.export import export
 from training.arguments import PRETRAINING, parse_recipe
@@ -61,15 +61,28 @@ def test_the_python_of_the_readme_runs(tmp_path):
     torch.manual_seed(0)
     model, folder = SpanBertForPreTraining(tiny_config()), tmp_path / "runs" / "tiny" / "export"
     export(model, tiny_tokenizer(), folder, RUN, RESULTS, in_clean_process=False)
-    folder = tmp_path / "runs" / "coref" / "export"
-    random_model().save_pretrained(folder)
-    TOKENIZER.save_pretrained(folder)
+    relations = {"id2label": {0: "no_relation", 1: "employer"}, "relation_input": "entity_mask"}
+    relations["entity_token_map"] = {"SUBJ=PERSON": "[unused1]", "OBJ=ORG": "[unused2]"}
+    tokenizer = tiny_tokenizer("[unused1] [unused2]")
+    heads = {
+        "coref": (random_model(), TOKENIZER),
+        "squad": (SpanBertForQuestionAnswering(tiny_config()), tiny_tokenizer()),
+        "relations": (
+            SpanBertForRelationExtraction(tiny_config(vocab_size=len(tokenizer), **relations)),
+            tokenizer,
+        ),
+    }
+    for name, (model, its_tokenizer) in heads.items():
+        folder = tmp_path / "runs" / name / "export"
+        model.save_pretrained(folder)
+        its_tokenizer.save_pretrained(folder)
     source = "\n".join(blocks("python"))
     environment = os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", source]
     process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
-    assert "'sequence'" in process.stdout and "tensor(" in process.stdout
+    for said in ("'answer'", "[[", "'label'", "'filling'", "'sequence'", "tensor("):
+        assert said in process.stdout, said
 
 
 @pytest.mark.parametrize("line", [line for block in blocks("bash") for line in block.splitlines()])
@@ -88,7 +101,7 @@ def test_the_commands_of_the_readme_are_ones_that_exist(line):
     elif words[0] == "make":
         assert f"\n{words[1]}: " in MAKEFILE
     else:
-        assert words[0] in ("python3", "pip")
+        assert words[0] in ("python3", "pip") or (ROOT / words[1]).is_file()
 
 
 def test_links_and_files_that_the_readme_names_are_there():
