@@ -6,7 +6,7 @@
 A page needs nothing but itself; `STYLE` and the parts of pages (`document_html`, …) may stand in another one.
 """
 
-from .answers import AnsweredQuestion, answer_html, colour_answer
+from .answers import AnsweredQuestion, answer_html, colour_answer, scores_html
 from .clusters import clusters_page, colour_clusters, document_html, marked_html
 from .mask_tokenizer import MaskTokenizer
 from .masked_rows import MaskedRow, find_spans, mask_rows
@@ -34,6 +34,7 @@ __all__ = [
     "masks_html",
     "page_of",
     "page_start",
+    "scores_html",
     "summary",
     "wants_colour",
 ]

@@ -5,7 +5,7 @@ What is shown is what `QuestionAnswerer.n_best` gives: each text's score is that
 by which a model of SQuAD 2.0 decides.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..question_answering import Answer, NBest, QuestionAnswerer
@@ -90,17 +90,18 @@ def answer_html(answered: AnsweredQuestion, top_k: int = 5) -> str:
             f'<h2 dir="auto">{escaped(answered.question)}</h2>',
             f'<p class="prediction" dir="auto">{prediction}</p>',
             f'<div class="text" dir="auto">{context}</div>',
-            "<ol>",
-            *_items(ranked),
-            "</ol>",
+            scores_html((answer.text, score) for answer, score in ranked),
             f"<p>{escaped(answered.no_answer())}</p>",
             "</section>\n",
         ]
     )
 
 
-def _items(ranked: list[tuple[Answer, float]]) -> Iterator[str]:
-    for number, (answer, score) in enumerate(ranked, start=1):
+def scores_html(ranked: Iterable[tuple[str, float]]) -> str:
+    """A list of texts by rank, each with its score, from 0 to 1, and a bar of that length."""
+    items = []
+    for number, (text, score) in enumerate(ranked, start=1):
         style = f"--hue:{hue(number)};--score:{score:.3f}"
-        text = f'<bdi>{escaped(one_line(answer.text))}</bdi> <bdi class="more">{score:.1%}</bdi>'
-        yield f'<li class="scored" style="{style}"><b>{number}</b>{text}</li>'
+        shown = f'<bdi>{escaped(one_line(text))}</bdi> <bdi class="more">{score:.1%}</bdi>'
+        items.append(f'<li class="scored" style="{style}"><b>{number}</b>{shown}</li>')
+    return "\n".join(["<ol>", *items, "</ol>"])
