@@ -26,7 +26,11 @@ from modeling_spanbert.show import (
 )
 
 
-CSS = f"{STYLE}\n.gradio-container {{ max-width: 52rem !important; margin: 0 auto; }}\n.shown h2 {{ margin-top: 0; }}"
+CSS = f"""{STYLE}
+.gradio-container {{ width: 100%; max-width: 52rem !important; margin: 0 auto; }}
+.shown h2 {{ margin-top: 0; }}
+@media (max-width: 30rem) {{ .gradio-container .tab-container button {{ padding: 0 0.6rem; }} }}
+"""
 BLANK = "The [BLANK] of the United States spoke to the people."
 CONTEXT = (
     "The port of Batamay was built in 1840 by two brothers from Genoa. It was sold to the king of Spain sixty years "
@@ -133,9 +137,9 @@ def type_choice(types: list[str], of_example: str) -> gr.Dropdown:
 
 
 TABS = {
-    "fill": ("Fill a blank", fill_tab, "pre-trained model with its heads"),
+    "fill": ("Fill", fill_tab, "pre-trained model with its heads"),
     "answer": ("Answer", answer_tab, "question answering model"),
-    "coref": ("Coreference", coreference_tab, "coreference model"),
+    "coref": ("Clusters", coreference_tab, "coreference model"),
     "relations": ("Relations", relations_tab, "relation extraction model"),
 }
 
