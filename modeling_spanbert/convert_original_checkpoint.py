@@ -160,7 +160,8 @@ def convert(
             known = {name: values[name] for name in FIELDS if values.get(name) is not None}
             settings |= known
             origins |= dict.fromkeys(known, origin)
-        architectures = ["SpanBertForRelationExtraction"] if tacred_dir else beside.get("architectures") or []
+        architectures = ["SpanBertForRelationExtraction"] if tacred_dir else beside.get("architectures")
+        architectures = architectures if isinstance(architectures, list) else []
         try:
             model_class = class_of({our_name(key) for key in original.tensors}, architectures)
             if tacred_dir and model_class is not SpanBertForRelationExtraction:
@@ -231,14 +232,20 @@ def task_of(model_class: type, file: Path, beside: dict, tacred_dir: str | os.Pa
             {}, ["coreference: antecedents are taken in as `attended_antecedent` of coref-hoi; no key tells others"]
         )
     if model_class in (SpanBertForSequenceClassification, SpanBertForTokenClassification):
-        names = beside.get("id2label")
-        if isinstance(names, dict) and all(str(key).isdigit() and isinstance(names[key], str) for key in names):
-            fields = {"id2label": {int(key): name for key, name in names.items()}}
-            return Task(fields, [f"labels: {', '.join(list(names.values())[:8])}"])
+        if names := label_names(beside):
+            return Task({"id2label": names}, [f"labels: {', '.join(list(names.values())[:8])}"])
         return Task(
             {}, ["note: nothing tells the names of its labels; of a model of run_tacred.py the data do (--tacred_dir)"]
         )
     return Task()
+
+
+def label_names(beside: dict) -> dict[int, str]:
+    """`id2label` of a config.json; empty where there is none that is one."""
+    names = beside.get("id2label")
+    if not isinstance(names, dict) or not all(key.isdigit() and isinstance(names[key], str) for key in names):
+        return {}
+    return {int(key): name for key, name in names.items()}
 
 
 def tacred_names(folder: Path) -> tuple[list[str], dict[str, str]]:

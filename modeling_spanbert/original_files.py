@@ -63,14 +63,15 @@ class Original:
 
 @contextmanager
 def unpacked(source: Path, scratch: Path) -> Iterator[Path]:
-    """`source`, or, of an archive, a folder inside of `scratch` with what it has of weights and beside them.
+    """`source`, or, of an archive, a folder with what it has of weights and beside them, in or above `scratch`.
 
     Raises ValueError for an archive that is damaged, has a file twice, or names a place outside of it.
     """
     if not (source.is_file() and source.name.endswith(ARCHIVES)):
         yield source
         return
-    scratch.mkdir(parents=True, exist_ok=True)
+    while not scratch.is_dir():  # nothing is made that a failure would leave behind
+        scratch = scratch.parent
     with TemporaryDirectory(prefix=f"{source.name}.partial-", dir=scratch) as folder:
         try:
             with tarfile.open(source) as archive:
@@ -87,7 +88,7 @@ def unpacked(source: Path, scratch: Path) -> Iterator[Path]:
         try:
             yield Path(folder)
         except ValueError as error:  # which names files in a folder that is gone by then
-            raise ValueError(str(error).replace(folder, str(source))) from None
+            raise ValueError(str(error).replace(str(Path(folder)), str(source))) from None
 
 
 def unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:

@@ -95,7 +95,7 @@ def class_of(names: set[str], architectures: list[str]) -> type:
     if found != [SpanBertForSequenceClassification]:
         return found[0] if found else SpanBertModel
     for model in (*POOLED, SpanBertForTokenClassification):
-        if any(name.endswith(model.__name__.removeprefix("Span")) for name in architectures):
+        if any(str(name).endswith(model.__name__.removeprefix("Span")) for name in architectures):
             return model
     has_pooler = any(name.startswith("bert.pooler.") for name in names)
     return SpanBertForSequenceClassification if has_pooler else SpanBertForTokenClassification

@@ -143,11 +143,12 @@ def test_weights_that_are_there_twice_are_read_as_safetensors(tmp_path, capsys, 
     assert lines_of(capsys, source, tmp_path / "out")[0].startswith(f"read {source}/model.safetensors: ")
 
 
-def test_a_model_without_a_vocabulary_is_one_line_that_says_how_to_give_it(tmp_path, capsys, quick):
+def test_a_model_without_a_vocabulary_is_one_line_that_says_how_to_give_it(tmp_path, capsys, quick, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     source = folder_of(bert("BertModel").state_dict(), tmp_path / "in")
     (source / "vocab.txt").rename(tmp_path / "vocab.txt")
     packed = archive_of(source, tmp_path / "in.tar.gz")
-    for given in (source, packed):
+    for given in (source, packed, packed.name):
         error = error_of(capsys, given, tmp_path / "out")
         assert f"{given} has no vocab.txt; give the vocabulary with --vocab_file, a vocab.txt or" in error
     lines_of(capsys, packed, tmp_path / "out", "--vocab_file", tmp_path / "vocab.txt")
