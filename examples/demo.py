@@ -14,7 +14,7 @@ from functools import wraps
 
 import gradio as gr
 
-from modeling_spanbert import CoreferenceResolver, QuestionAnswerer, RelationExtractor
+from modeling_spanbert import CoreferenceResolver, QuestionAnswerer, RelationExtractor, SpanFiller
 from modeling_spanbert.show import (
     STYLE,
     AnsweredQuestion,
@@ -59,8 +59,6 @@ def in_one_line(predict: Callable) -> Callable:
 
 
 def fill_tab(name: str) -> None:
-    from modeling_spanbert import SpanFiller
-
     filler = SpanFiller.from_pretrained(name)
 
     def fill(text: str, num_words: float) -> str:
