@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from functools import wraps
+from html import escape
 
 import gradio as gr
 
@@ -53,7 +54,8 @@ def in_one_line(predict: Callable) -> Callable:
         try:
             return predict(*inputs)
         except ValueError as error:
-            raise gr.Error(" ".join(str(error).split()), print_exception=False) from None
+            # A message is HTML, without what could run; text is to be seen as it is.
+            raise gr.Error(escape(" ".join(str(error).split()), quote=False), print_exception=False) from None
 
     return shown
 

@@ -128,8 +128,8 @@ def test_fillings_are_those_of_the_predictor(client, folders, num_words):
 
 
 def test_what_the_user_has_to_change_is_a_message(client):
-    with pytest.raises(Exception, match="span 'king' is not in the text"):
-        client.predict("the queen", "king", "queen", "PERSON", "CITY", api_name="/relations")
+    with pytest.raises(Exception, match="span '&lt;king' is not in the text"):
+        client.predict("the queen", "<king", "queen", "PERSON", "CITY", api_name="/relations")
 
 
 def test_only_given_models_have_a_tab(demo, folders):
