@@ -12,7 +12,7 @@ from test_docs import symbols
 
 import modeling_spanbert
 from eval.tasks import FAMILIES, TASKS
-from eval.tasks.task import Task
+from eval.tasks.task import Task, row_length
 from modeling_spanbert.masking import MASKING_SCHEMES
 
 
@@ -49,7 +49,7 @@ def test_a_task_is_whole(name):
         assert callable(getattr(task, method)), method
     assert getattr(modeling_spanbert, task.model_class.__name__) is task.model_class
     assert task.pipeline_tag in (*transformers.pipelines.SUPPORTED_TASKS, "question-answering")
-    assert task.max_seq_length > 0
+    assert row_length(task, modeling_spanbert.SpanBertConfig()) > 0
     usage = task.usage(
         modeling_spanbert.SpanBertConfig(entity_token_map={"SUBJ=A": "[unused1]", "OBJ=B": "[unused2]"})
     )
