@@ -33,8 +33,8 @@ from .coreference import (
     with_singletons,
 )
 from .coreference_document import DocumentToResolve, Span, check_genre, check_list
-from .fine_tuned import open_fine_tuned
 from .modeling_spanbert_coref import Document, SpanBertForCoreference
+from .opening import open_fine_tuned
 from .pronouns import resolve_pronouns
 
 

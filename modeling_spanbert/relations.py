@@ -33,8 +33,8 @@ import torch
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from .configuration_spanbert import RELATION_INPUTS, SpanBertConfig
-from .fine_tuned import open_fine_tuned
 from .modeling_spanbert import SpanBertForRelationExtraction
+from .opening import open_fine_tuned
 from .text import restore_bracket
 
 

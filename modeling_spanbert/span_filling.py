@@ -29,12 +29,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from .files import numbered_lines
 from .masking import GeometricSpanMasking
 from .masking.word_starts import required_special_ids, word_start_table
 from .modeling_spanbert import SpanBertForPreTraining
+from .opening import open_checkpoint
 from .question_answering import check_counts, longest_window, pad
 from .relations import fit
 
@@ -131,29 +132,23 @@ class SpanFiller:
     ) -> "SpanFiller":
         """Opens a folder or a repository of the Hub, with the tokenizer in it.
 
-        `device`: by default the GPU where there is one. `dtype`: by default float32. `kwargs`: what of transformers'
-        `from_pretrained` finds files (`revision`, `token`, …). A checkpoint without the head of the span boundary
+        `open_checkpoint` says what it takes. A checkpoint without the head of the span boundary
         objective, as any BERT, fills by masked language modeling alone, which a warning says.
 
         Raises `OSError` where there is no model, and `ValueError` for one without the head of masked language modeling
         (the released SpanBERT weights), and for a `sbo_weight` above 0 where the other head is missing.
         """
-        model, info = SpanBertForPreTraining.from_pretrained(
-            name, dtype=dtype or torch.float32, output_loading_info=True, **kwargs
-        )
-        missing = sorted(key for key in info["missing_keys"] if not key.startswith(NOT_NEEDED))
-        if missing:
+        model, tokenizer, missing = open_checkpoint(SpanBertForPreTraining, name, device, dtype, **kwargs)
+        needed = [key for key in missing if not key.startswith(NOT_NEEDED)]
+        if needed:
             raise ValueError(
-                f"{name} cannot fill blanks (no {missing[0]}): expected a checkpoint of pre-training with its heads"
+                f"{name} cannot fill blanks (no {needed[0]}): expected a checkpoint of pre-training with its heads"
             )
-        if any(key.startswith(SBO_KEYS) for key in info["missing_keys"]):
+        if any(key.startswith(SBO_KEYS) for key in missing):
             model.config.objectives = [each for each in model.config.objectives if each != "sbo"]
         if "sbo" not in model.config.objectives and sbo_weight is None:
             logger.warning("%s has no span boundary head: blanks are filled by masked language modeling alone", name)
-        # With the config, because a repository with only vocab.txt is cased where the config is SpanBERT's.
-        tokenizer = AutoTokenizer.from_pretrained(name, config=model.config, **kwargs)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model.to(device), tokenizer, batch_size, max_seq_length, sbo_weight, num_beams)
+        return cls(model, tokenizer, batch_size, max_seq_length, sbo_weight, num_beams)
 
     def __call__(
         self, text: str | Sequence[str], num_words: int | None = None, top_k: int = 5, max_span_length: int = 10

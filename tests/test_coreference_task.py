@@ -125,13 +125,15 @@ def test_a_tiny_model_learns_three_documents_by_heart(tmp_path, depth):
     run, file = TinyFinetuning(tmp_path), tmp_path / "three.conll"
     file.write_text("".join(map(conll_text, documents(3))))
     changes = {"task": "ontonotes_coref", "train_file": file, "validation_file": file, "coref_depth": depth}
+    changes |= {"restore_brackets": True}
     config = SpanBertConfig.from_pretrained(tmp_path / "config")
     config.top_span_ratio = 1.0  # of some 20 pieces: a mention that is not kept gets no gradient
     config.save_pretrained(tmp_path / "config")
     assert run.run("learnt", **(LEARNT["ontonotes_coref"] | changes)) == 0
     assert run.scores("learnt")["conll_f1"] == 100
     model = SpanBertForCoreference.from_pretrained(tmp_path / "learnt" / "export")
-    assert (model.config.coref_depth, model.config.max_segment_length) == (depth, 32)
+    found = {name: getattr(model.config, name) for name in ("coref_depth", "max_segment_length", "restore_brackets")}
+    assert found == {"coref_depth": depth, "max_segment_length": 32, "restore_brackets": True}
 
 
 def test_what_the_model_was_trained_on_decides_segments_brackets_and_singletons():
