@@ -38,17 +38,37 @@ def downstream(model_id: str, folders: list[Path]) -> dict[str, Any]:
     Raises ValueError for a folder without a finished run, for two runs of one task from the same weights, and where
     runs of one task differ in their data.
     """
-    is_run = {folder: (folder / "run.json").exists() for folder in folders}
-    runs = {folder: FineTuning.read(folder) for folder in folders if is_run[folder]}
-    names = task_names(list(runs.values()))
+    is_run = [(folder / "run.json").exists() for folder in folders]
+    runs = {folder: FineTuning.read(folder) for folder, one in zip(folders, is_run, strict=True) if one}
+    records = {folder: _read(folder / "results.json") for folder, one in zip(folders, is_run, strict=True) if not one}
+    names = dict(zip(runs, task_names(list(runs.values())), strict=True))
+    starts = {folder: each.start_for(model_id) for folder, each in runs.items()}
+    commands = [
+        {"task": each.task, "start": starts[folder], "command": each.run["command"]}
+        | {"seconds": each.results["wall_seconds"]}
+        for folder, each in runs.items()
+    ]
+    evaluations = []
+    for folder, record in records.items():
+        trained = Path(record.get("model", "")).parent
+        if trained not in runs:
+            raise ValueError(f"{folder}: give {trained}, whose export it evaluates, too")
+        common = {"data": folder.name, "trained": names[trained], "start": starts[trained]}
+        evaluations += [common | each for each in scores_by_task(record["results"])]
+        commands.append({"task": "evaluation", "start": starts[trained], "command": record["command"]})
+    return {"rows": rows_of_runs(runs, names, starts), "evaluations": evaluations, "commands": commands}
+
+
+def rows_of_runs(runs: dict[Path, "FineTuning"], names: dict[Path, str], starts: dict[Path, str]) -> list[dict]:
+    """One for each task and figure; see `downstream`."""
     rows: dict[tuple[str, str], dict] = {}
-    commands, evaluations, fingerprints = [], [], {}
-    for (folder, each), name in zip(runs.items(), names, strict=True):
-        start, data, results = each.start_for(model_id), each.run["data"], each.results
-        commands.append({"task": each.task, "start": start, "command": each.run["command"]})
-        commands[-1]["seconds"] = results["wall_seconds"]
-        baseline = {row["metric"]: row["value"] for row in results["baseline"]}
-        for found in results["results"]:
+    fingerprints: dict[str, str] = {}
+    for folder, each in runs.items():
+        name, start, data = names[folder], starts[folder], each.run["data"]
+        if fingerprints.setdefault(name, data["examples_fingerprint"]) != data["examples_fingerprint"]:
+            raise ValueError(f"{folder}: {name} with other data than the run before it; compare like with like")
+        baseline = {row["metric"]: row["value"] for row in each.results["baseline"]}
+        for found in each.results["results"]:
             if found["metric"] not in SHOWN:
                 continue
             row = rows.setdefault(
@@ -64,30 +84,22 @@ def downstream(model_id: str, folders: list[Path]) -> dict[str, Any]:
             )
             if start in row["scores"]:
                 raise ValueError(f"{folder}: a second run of {name} from {start}; give one of them")
-            if fingerprints.setdefault(name, data["examples_fingerprint"]) != data["examples_fingerprint"]:
-                raise ValueError(f"{folder}: {name} with other data than the run before it; compare like with like")
             row["scores"][start] = found["value"]
+    return list(rows.values())
 
-    named = dict(zip(runs, names, strict=True))
-    for folder in folders:
-        if is_run[folder]:
-            continue
-        record = _read(folder / "results.json")
-        trained = Path(record.get("model", "")).parent
-        if trained not in named:
-            raise ValueError(f"{folder}: give {trained}, whose export it evaluates, too")
-        start = runs[trained].start_for(model_id)
-        by_task = {}
-        for found in record["results"]:
-            of_task = by_task.setdefault(found["task"], found | {"scores": {}})
-            if found["metric"] in SHOWN:
-                of_task["scores"][found["metric"]] = found["value"]
-        for found in by_task.values():
-            facts = {"data": folder.name, "trained": named[trained], "start": start, "n": found["n"]}
-            costs = {"seconds": found["time"], "peak_memory": found["peak_memory"]}
-            evaluations.append(facts | {"scores": found["scores"]} | costs)
-        commands.append({"task": "evaluation", "start": start, "command": record["command"]})
-    return {"rows": list(rows.values()), "evaluations": evaluations, "commands": commands}
+
+def scores_by_task(rows: list[dict]) -> list[dict]:
+    """The rows of eval/run.py's results.json -> for each task its scores, and what they cost."""
+    tasks = {row["task"]: row for row in rows}
+    return [
+        {
+            "n": one["n"],
+            "scores": {row["metric"]: row["value"] for row in rows if row["task"] == task and row["metric"] in SHOWN},
+            "seconds": one["time"],
+            "peak_memory": one["peak_memory"],
+        }
+        for task, one in tasks.items()
+    ]
 
 
 @dataclass
