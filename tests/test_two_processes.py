@@ -16,6 +16,7 @@ from helpers import ROOT
 from run_helpers import TinyRun, kill_at, without_clean_process
 from safetensors.torch import load_file
 
+from modeling_spanbert.modeling_spanbert import SpanBertDropout
 from training import finish, loop, pretrain
 
 
@@ -102,7 +103,7 @@ def test_two_processes_with_accumulation_equal_one_but_for_the_order_of_sums(tin
 @pytest.mark.slow
 def test_each_process_draws_its_own_dropout(tiny_run):
     def record(rank):
-        forward = torch.nn.Dropout.forward
+        forward = SpanBertDropout.forward
 
         def recorded(self, values):
             output = forward(self, values)
@@ -110,7 +111,7 @@ def test_each_process_draws_its_own_dropout(tiny_run):
                 np.save(path, (output == 0).numpy())
             return output
 
-        torch.nn.Dropout.forward = recorded
+        SpanBertDropout.forward = recorded
 
     assert tiny_run.run_in_processes("dropout", record, max_train_steps=1, num_warmup_steps=0) == [0, 0]
     dropped = [np.load(tiny_run.folder / f"dropped.{rank}.npy") for rank in range(2)]
