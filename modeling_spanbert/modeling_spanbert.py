@@ -43,30 +43,13 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_spanbert import AUTO_CLASSES, SpanBertConfig
+from .dropout import SpanBertDropout
+from .dropout import dropout as drop_out
+from .vocabulary_loss import vocabulary_losses
 
 
 # The bound of the original's `--clamp-attention`: scores of the large model pass fp16's range, and inf - inf is NaN.
 MAX_FP16_ATTENTION_SCORE = 1e4
-
-
-class SpanBertDropout(nn.Dropout):
-    """Dropout that draws 16 bits for an element: on a CPU six times as fast as torch's own, which draws a number.
-
-    There p is rounded to a multiple of 2^-16, and the scale to match. On other devices it is torch's.
-    """
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        num_dropped = round(self.p * 2**16)  # of the values of 16 bits
-        if (
-            not self.training
-            or not 0 < num_dropped < 2**16
-            or inputs.device.type != "cpu"
-            or torch.compiler.is_compiling()
-        ):
-            return super().forward(inputs)
-        draws = torch.empty(-(-inputs.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        kept = draws.view(torch.int16)[: inputs.numel()].view(inputs.shape) >= num_dropped - 2**15
-        return inputs * kept * (2**16 / (2**16 - num_dropped))
 
 
 class SpanBertEmbeddings(nn.Module):
@@ -111,7 +94,7 @@ def eager_attention_forward(
     if attention_mask is not None:
         scores = scores + attention_mask
     weights = F.softmax(scores, dim=-1).to(value.dtype)
-    weights = F.dropout(weights, p=dropout, training=module.training)
+    weights = drop_out(weights, dropout, module.training)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
 
 
@@ -263,12 +246,15 @@ class SpanBoundaryHead(nn.Module):
         self.decoder = nn.Linear(hidden_size, config.vocab_size, bias=False)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
-    def forward(self, left: torch.Tensor, right: torch.Tensor, span_position: torch.Tensor) -> torch.Tensor:
-        """Logits (N, V), from the encoder's output at s-1 and e+1 (N, H) and `span_position` i-s (N,), from 0."""
+    def transform(self, left: torch.Tensor, right: torch.Tensor, span_position: torch.Tensor) -> torch.Tensor:
+        """y (N, H), from the encoder's output at s-1 and e+1 (N, H) and `span_position` i-s (N,), from 0."""
         hidden = torch.cat([left, right, self.span_position_embeddings(span_position)], dim=-1)  # (N, 2H + P)
         hidden = self.norm1(self.activation(self.dense1(hidden)))  # (N, H)
-        hidden = self.norm2(self.activation(self.dense2(hidden)))  # (N, H)
-        return F.linear(hidden, self.decoder.weight, self.bias)
+        return self.norm2(self.activation(self.dense2(hidden)))
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor, span_position: torch.Tensor) -> torch.Tensor:
+        """Logits (N, V); takes what `transform` takes."""
+        return F.linear(self.transform(left, right, span_position), self.decoder.weight, self.bias)
 
 
 class SpanBertPreTrainingHeads(nn.Module):
@@ -589,7 +575,7 @@ class SpanBertForPreTraining(SpanBertHeadModel):
         parts = {"prediction_logits": self.cls.predictions(hidden_states)}  # (B, T, V)
         if boundaries is not None:
             places = (boundaries[2] >= 0).flatten().nonzero().flatten()  # (N',)
-            parts["boundary_logits"], _ = self._boundary_logits(hidden_states, boundaries, places)
+            parts["boundary_logits"] = self.cls.span_boundary(*self._around(hidden_states, boundaries, places))
         return parts
 
     def _masked_token_losses(self, hidden_states, labels, boundaries, num_items_in_batch) -> dict[str, torch.Tensor]:
@@ -599,21 +585,41 @@ class SpanBertForPreTraining(SpanBertHeadModel):
         check_labels(targets, self.config.vocab_size - 1)
         if num_items_in_batch is None:
             num_items_in_batch = len(targets)
-        logits = self.cls.predictions(hidden_states.flatten(0, 1).index_select(0, places))  # (N, V)
-        parts = {"mlm_loss": cross_entropy(logits, targets, num_items_in_batch)}
-        if not self.training:
-            parts["prediction_logits"] = logits
+        heads = {"mlm_loss": self.cls.predictions}
+        hidden = [self.cls.predictions.transform(hidden_states.flatten(0, 1).index_select(0, places))]  # (N, H)
+        head_targets = [targets]
         if boundaries is not None:
             # All N rows, also those without a target: the head's parameters are in every graph, as DDP needs.
-            boundary_logits, position = self._boundary_logits(hidden_states, boundaries, places)  # (N, V), (N,)
-            sbo_targets = targets.masked_fill(position < 0, -100)
-            parts["sbo_loss"] = cross_entropy(boundary_logits, sbo_targets, num_items_in_batch)
-            if not self.training:
-                parts["boundary_logits"] = boundary_logits[position >= 0]
+            left, right, position = self._around(hidden_states, boundaries, places)
+            heads["sbo_loss"] = self.cls.span_boundary
+            hidden.append(self.cls.span_boundary.transform(left, right, position.clamp(min=0)))
+            head_targets.append(targets.masked_fill(position < 0, -100))
+
+        if self.training:
+            losses = self._vocabulary_losses(list(heads.values()), hidden, head_targets)
+            return {name: per_item(loss, num_items_in_batch) for name, loss in zip(heads, losses, strict=True)}
+        parts = {}
+        for (name, head), of_head, targets in zip(heads.items(), hidden, head_targets, strict=True):
+            logits = F.linear(of_head, head.decoder.weight, head.bias)  # (N, V)
+            parts[name] = cross_entropy(logits, targets, num_items_in_batch)
+            if name == "mlm_loss":
+                parts["prediction_logits"] = logits
+            else:
+                parts["boundary_logits"] = logits[targets != -100]
         return parts
 
-    def _boundary_logits(self, hidden_states, boundaries, places) -> tuple[torch.Tensor, torch.Tensor]:
-        """SBO logits (N, V) at `places`, and their span positions (N,); -1 is scored as if it were 0."""
+    def _vocabulary_losses(self, heads, hidden, targets) -> list[torch.Tensor]:
+        """Each head's sum of CE: by one product for all that share the output embeddings, as they do where tied."""
+        if all(head.decoder.weight is heads[0].decoder.weight for head in heads):
+            bias = torch.stack([head.bias for head in heads])  # (K, V)
+            return [*vocabulary_losses(torch.stack(hidden), heads[0].decoder.weight, bias, torch.stack(targets))]
+        return [
+            vocabulary_losses(of_head[None], head.decoder.weight, head.bias[None], of_targets[None])[0]
+            for head, of_head, of_targets in zip(heads, hidden, targets, strict=True)
+        ]
+
+    def _around(self, hidden_states, boundaries, places) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """For the tokens at `places` (N,): the encoder's output at s-1 and at e+1 (N, H), and i-s (N,), or -1."""
         left, right, position = (key.flatten()[places] for key in boundaries)  # (N,) each
         limit = self.config.max_span_positions
         if not torch.compiler.is_compiling() and len(position) and int(position.max()) >= limit:
@@ -623,8 +629,7 @@ class SpanBertForPreTraining(SpanBertHeadModel):
             )
         row_start = places - places % hidden_states.shape[1]
         tokens = hidden_states.flatten(0, 1)  # (B T, H)
-        left, right = tokens.index_select(0, row_start + left), tokens.index_select(0, row_start + right)  # (N, H)
-        return self.cls.span_boundary(left, right, position.clamp(min=0)), position
+        return tokens.index_select(0, row_start + left), tokens.index_select(0, row_start + right), position
 
 
 class SpanBertForMaskedLM(SpanBertHeadModel):

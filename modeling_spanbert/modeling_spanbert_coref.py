@@ -44,7 +44,8 @@ from transformers.utils import ModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_spanbert import SpanBertConfig
-from .modeling_spanbert import SpanBertDropout, SpanBertTaskModel, per_item
+from .dropout import SpanBertDropout
+from .modeling_spanbert import SpanBertTaskModel, per_item
 
 
 # Distances 0, 1, 2, 3, 4, 5-7, 8-15, 16-31, 32-63 and from 64 on have an embedding each: where the buckets start.

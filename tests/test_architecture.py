@@ -23,9 +23,11 @@ TRAVELS = [
     path
     for name in (
         "configuration_spanbert.py",
+        "dropout.py",
         "modeling_spanbert.py",
         "modeling_spanbert_coref.py",
         "question_answering.py",
+        "vocabulary_loss.py",
     )
     if (path := ROOT / "modeling_spanbert" / name).is_file()
 ]

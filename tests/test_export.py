@@ -80,11 +80,13 @@ def test_an_export_holds_weights_tokenizer_code_and_card_and_nothing_else(export
         "README.md",
         "config.json",
         "configuration_spanbert.py",
+        "dropout.py",
         "model.safetensors",
         "modeling_spanbert.py",
         "results.json",
         "tokenizer.json",
         "tokenizer_config.json",
+        "vocabulary_loss.py",
     ]
     assert not any(TOKEN.encode() in path.read_bytes() for path in exported.iterdir())
     assert [path.name for path in exported.parent.iterdir()] == ["export"]

@@ -16,7 +16,7 @@ from transformers import (
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from modeling_spanbert import SpanBertConfig, SpanBertForMaskedLM, SpanBertForPreTraining, SpanBertModel
-from modeling_spanbert.modeling_spanbert import SpanBertDropout
+from modeling_spanbert.dropout import SpanBertDropout
 
 
 def make_batch(
@@ -248,10 +248,50 @@ def test_boundary_head_sees_only_the_boundary_tokens(model):
     hidden_states = torch.randn(1, 7, 32, requires_grad=True)
     places = torch.tensor([3, 4])
     boundaries = [batch[key] for key in ("left_boundary", "right_boundary", "span_position")]
-    logits, _ = model._boundary_logits(hidden_states, boundaries, places)
+    logits = model.cls.span_boundary(*model._around(hidden_states, boundaries, places))
     logits.square().sum().backward()
     reached = hidden_states.grad.abs().sum(-1)[0] > 0
     assert reached.tolist() == [False, False, True, False, False, True, False]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_in_training_has_the_losses_and_gradients_that_its_logits_give(tied):
+    torch.manual_seed(0)
+    model = SpanBertForPreTraining(tiny_config(tie_word_embeddings=tied))
+    decoders = [head.decoder.weight for head in (model.cls.predictions, model.cls.span_boundary)]
+    assert (decoders[0] is decoders[1]) == tied
+    batch = make_batch(2, 12, [(0, 2, 4), (1, 3, 3), (1, 9, 10)])
+
+    def losses_and_gradients() -> tuple[dict, dict]:
+        model.zero_grad()
+        output = model(**batch)
+        output.loss.backward()
+        gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+        return {name: output[name].detach() for name in ("loss", "mlm_loss", "sbo_loss")}, gradients
+
+    expected = model.eval() and losses_and_gradients()
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    model.config.attention_probs_dropout_prob = 0.0
+    for layer in model.bert.encoder.layer:
+        layer.attention.self.dropout_prob = 0.0
+    losses, gradients = losses_and_gradients()
+    for given, wanted in ((losses, expected[0]), (gradients, expected[1])):
+        for name in wanted:
+            torch.testing.assert_close(given[name], wanted[name], msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_eager_attention_drops_a_share_of_the_weights(model):
+    from modeling_spanbert.modeling_spanbert import eager_attention_forward
+
+    query, value = torch.zeros(2, 3, 50, 16), torch.ones(2, 3, 50, 16)
+    _, weights = eager_attention_forward(model.train(), query, query, value, None, scaling=1.0, dropout=0.25)
+    assert (weights == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+    torch.testing.assert_close(weights[weights > 0].unique(), torch.tensor([1 / 50 / 0.75]))
+    _, weights = eager_attention_forward(model.eval(), query, query, value, None, scaling=1.0, dropout=0.25)
+    assert (weights == 1 / 50).all()
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

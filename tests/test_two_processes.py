@@ -16,7 +16,7 @@ from helpers import ROOT
 from run_helpers import TinyRun, kill_at, without_clean_process
 from safetensors.torch import load_file
 
-from modeling_spanbert.modeling_spanbert import SpanBertDropout
+from modeling_spanbert.dropout import SpanBertDropout
 from training import finish, loop, pretrain
 
 
