@@ -19,23 +19,43 @@ def dropout(inputs: torch.Tensor, p: float, training: bool) -> torch.Tensor:
     generator, where torch draws a number for each; five times as fast. On other devices, in compiled and in exported
     graphs it is torch's.
     """
-    num_dropped = round(p * 2**16)  # of the values of 16 bits
-    if not training or not 0 < num_dropped < 2**16 or inputs.device.type != "cpu" or torch.compiler.is_compiling():
+    num_dropped = number_dropped(inputs, p, training)
+    if num_dropped is None:
         return F.dropout(inputs, p, training)
     return DropoutOf16Bits.apply(inputs, num_dropped)
 
 
-class DropoutOf16Bits(torch.autograd.Function):
-    """Zeroes `num_dropped` / 2^16 of the elements.
+def dropout_product(weights: torch.Tensor, value: torch.Tensor, p: float, training: bool) -> torch.Tensor:
+    """`dropout(weights)` (…, T, T) @ `value` (…, T, d), without keeping the former for the gradient."""
+    num_dropped = number_dropped(weights, p, training)
+    if num_dropped is None:
+        return torch.matmul(F.dropout(weights, p, training), value)
+    return ProductAfterDropoutOf16Bits.apply(weights, value, num_dropped)
 
-    The mask is kept as the 16 bits it was drawn as, 0 or 1: comparing in place and converting are vectorised, while
-    booleans are made and multiplied one by one.
+
+def number_dropped(inputs: torch.Tensor, p: float, training: bool) -> int | None:
+    """Of the 2^16 values of 16 bits; None where torch's dropout is used."""
+    num_dropped = round(p * 2**16)
+    if not training or not 0 < num_dropped < 2**16 or inputs.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    return num_dropped
+
+
+def draw_kept(inputs: torch.Tensor, num_dropped: int) -> torch.Tensor:
+    """1 for what stays of `inputs`, 0 for a share of `num_dropped` / 2^16, as the 16 bits that were drawn.
+
+    Comparing in place and converting later are vectorised; booleans are made and multiplied one by one.
     """
+    draws = torch.empty(-(-inputs.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    return draws.view(torch.int16)[: inputs.numel()].view(inputs.shape).ge_(num_dropped - 2**15)
+
+
+class DropoutOf16Bits(torch.autograd.Function):
+    """`dropout` of `num_dropped` / 2^16 of the elements."""
 
     @staticmethod
     def forward(ctx, inputs: torch.Tensor, num_dropped: int) -> torch.Tensor:
-        draws = torch.empty(-(-inputs.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        kept = draws.view(torch.int16)[: inputs.numel()].view(inputs.shape).ge_(num_dropped - 2**15)
+        kept = draw_kept(inputs, num_dropped)
         ctx.save_for_backward(kept)
         ctx.scale = 2**16 / (2**16 - num_dropped)
         return (inputs * kept.to(inputs.dtype)).mul_(ctx.scale)
@@ -44,3 +64,22 @@ class DropoutOf16Bits(torch.autograd.Function):
     def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         (kept,) = ctx.saved_tensors
         return gradient * kept.to(gradient.dtype) * ctx.scale, None
+
+
+class ProductAfterDropoutOf16Bits(torch.autograd.Function):
+    """`dropout_product`; what is left of the weights is computed again for the gradient."""
+
+    @staticmethod
+    def forward(ctx, weights: torch.Tensor, value: torch.Tensor, num_dropped: int) -> torch.Tensor:
+        kept = draw_kept(weights, num_dropped)
+        ctx.save_for_backward(weights, value, kept)
+        ctx.scale = 2**16 / (2**16 - num_dropped)
+        return torch.matmul(weights * kept.to(weights.dtype), value).mul_(ctx.scale)
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
+        weights, value, kept = ctx.saved_tensors
+        kept = kept.to(weights.dtype)
+        gradient = gradient * ctx.scale
+        of_weights = torch.matmul(gradient, value.transpose(-1, -2)).mul_(kept)
+        return of_weights, torch.matmul((weights * kept).transpose(-1, -2), gradient), None

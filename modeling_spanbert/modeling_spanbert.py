@@ -21,6 +21,7 @@ row holds several sequences; `sequence_ids` (B, T) numbers them 1, 2, …, with 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -43,8 +44,8 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_spanbert import AUTO_CLASSES, SpanBertConfig
-from .dropout import SpanBertDropout
-from .dropout import dropout as drop_out
+from .dropout import SpanBertDropout, dropout_product
+from .unpadding import real_tokens
 from .vocabulary_loss import vocabulary_losses
 
 
@@ -86,16 +87,15 @@ def eager_attention_forward(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """softmax(q k / sqrt(d) + mask) v for (B, A, T, d) inputs: the outputs (B, T, A, d), and the weights (B, A, T, T).
 
-    In fp16 the scores are clamped as by the original and normalised in fp32.
+    The weights are those before dropout. In fp16 the scores are clamped as by the original and normalised in fp32.
     """
     scores = torch.matmul(query * scaling, key.transpose(2, 3))  # (B, A, T, T)
     if scores.dtype == torch.float16:
         scores = scores.clamp(-MAX_FP16_ATTENTION_SCORE, MAX_FP16_ATTENTION_SCORE).float()
     if attention_mask is not None:
-        scores = scores + attention_mask
+        scores = scores.add_(attention_mask)
     weights = F.softmax(scores, dim=-1).to(value.dtype)
-    weights = drop_out(weights, dropout, module.training)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+    return dropout_product(weights, value, dropout, module.training).transpose(1, 2).contiguous(), weights
 
 
 class SpanBertSelfAttention(nn.Module):
@@ -112,19 +112,27 @@ class SpanBertSelfAttention(nn.Module):
         self.key = nn.Linear(config.hidden_size, config.hidden_size)
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, hidden_states, attention_mask, **kwargs) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def forward(
+        self, hidden_states, attention_mask, sequence_lengths=None, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Of `hidden_states` (B, T, H); with `sequence_lengths` of sequences laid end to end, (1, their sum, H)."""
         heads = (*hidden_states.shape[:-1], -1, self.head_size)  # (B, T, A, d)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
-        output, weights = attend(
+        attend = partial(
+            ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward),
             self,
-            self.query(hidden_states).view(heads).transpose(1, 2),
-            self.key(hidden_states).view(heads).transpose(1, 2),
-            self.value(hidden_states).view(heads).transpose(1, 2),
-            attention_mask,
+            attention_mask=attention_mask,
             dropout=self.dropout_prob if self.training else 0.0,
             scaling=self.scaling,
             **kwargs,
         )
+        projected = [
+            project(hidden_states).view(heads).transpose(1, 2) for project in (self.query, self.key, self.value)
+        ]
+        if sequence_lengths is None:
+            output, weights = attend(*projected)
+        else:
+            sequences = zip(*(tensor.split(sequence_lengths, dim=2) for tensor in projected), strict=True)
+            output, weights = torch.cat([attend(*sequence)[0] for sequence in sequences], dim=1), None
         return output.reshape(hidden_states.shape), weights
 
 
@@ -325,6 +333,9 @@ class SpanBertModel(SpanBertPreTrainedModel):
         `sequence_ids` (B, T): 1, 2, … per sequence of a packed row, 0 = padding. Sequences of a row do not see each
         other, and `position_ids`, when not given, restart in each; `attention_mask` is not needed then.
 
+        Where much of the batch is padding, it is left out of the computation (see `unpadding.real_tokens`), and the
+        output there is 0; not so where `output_hidden_states` or `output_attentions` are asked for.
+
         Raises `ValueError` for inputs of another shape, or longer than `max_position_embeddings`.
         """
         if (input_ids is None) == (inputs_embeds is None):
@@ -348,8 +359,22 @@ class SpanBertModel(SpanBertPreTrainedModel):
         if token_type_ids is None:
             token_type_ids = torch.zeros(shape, dtype=torch.long, device=device)
 
+        unpadded = None
+        if sequence_ids is None and not any(
+            kwargs.get(name, getattr(self.config, name)) for name in ("output_hidden_states", "output_attentions")
+        ):
+            unpadded = real_tokens(attention_mask, self.config._attn_implementation)
+        if unpadded is not None:
+            input_ids, inputs_embeds, token_type_ids, position_ids = (
+                None if tensor is None else unpadded.pick(tensor.expand(*shape, *tensor.shape[2:]))
+                for tensor in (input_ids, inputs_embeds, token_type_ids, position_ids)
+            )
+
         hidden_states = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)  # (B, T, H)
-        if sequence_ids is None:
+        if unpadded is not None:
+            attention_mask = None
+            kwargs |= unpadded.attention_arguments(self.config._attn_implementation)
+        elif sequence_ids is None:
             attention_mask = create_bidirectional_mask(
                 config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
             )
@@ -357,6 +382,8 @@ class SpanBertModel(SpanBertPreTrainedModel):
             attention_mask, packing = packed_attention(self.config, hidden_states, sequence_ids)
             kwargs |= packing
         hidden_states = self.encoder(hidden_states, attention_mask, **kwargs)
+        if unpadded is not None:
+            hidden_states = unpadded.put_back(hidden_states)
         pooled = None if self.pooler is None else self.pooler(hidden_states)
         return BaseModelOutputWithPooling(last_hidden_state=hidden_states, pooler_output=pooled)
 

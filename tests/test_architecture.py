@@ -27,6 +27,7 @@ TRAVELS = [
         "modeling_spanbert.py",
         "modeling_spanbert_coref.py",
         "question_answering.py",
+        "unpadding.py",
         "vocabulary_loss.py",
     )
     if (path := ROOT / "modeling_spanbert" / name).is_file()

@@ -86,6 +86,7 @@ def test_an_export_holds_weights_tokenizer_code_and_card_and_nothing_else(export
         "results.json",
         "tokenizer.json",
         "tokenizer_config.json",
+        "unpadding.py",
         "vocabulary_loss.py",
     ]
     assert not any(TOKEN.encode() in path.read_bytes() for path in exported.iterdir())

@@ -16,7 +16,7 @@ from transformers import (
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from modeling_spanbert import SpanBertConfig, SpanBertForMaskedLM, SpanBertForPreTraining, SpanBertModel
-from modeling_spanbert.dropout import SpanBertDropout
+from modeling_spanbert.dropout import SpanBertDropout, dropout, dropout_product
 
 
 def make_batch(
@@ -286,12 +286,26 @@ def test_a_model_in_training_has_the_losses_and_gradients_that_its_logits_give(t
 def test_eager_attention_drops_a_share_of_the_weights(model):
     from modeling_spanbert.modeling_spanbert import eager_attention_forward
 
-    query, value = torch.zeros(2, 3, 50, 16), torch.ones(2, 3, 50, 16)
-    _, weights = eager_attention_forward(model.train(), query, query, value, None, scaling=1.0, dropout=0.25)
-    assert (weights == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
-    torch.testing.assert_close(weights[weights > 0].unique(), torch.tensor([1 / 50 / 0.75]))
-    _, weights = eager_attention_forward(model.eval(), query, query, value, None, scaling=1.0, dropout=0.25)
-    assert (weights == 1 / 50).all()
+    query, value = torch.zeros(2, 3, 50, 16), torch.eye(50).expand(2, 3, 50, 50)  # so that the weights come out
+    output, _ = eager_attention_forward(model.train(), query, query, value, None, scaling=1.0, dropout=0.25)
+    assert (output == 0).float().mean().item() == pytest.approx(0.25, abs=0.02)
+    torch.testing.assert_close(output[output > 0].unique(), torch.tensor([1 / 50 / 0.75]))
+    output, _ = eager_attention_forward(model.eval(), query, query, value, None, scaling=1.0, dropout=0.25)
+    torch.testing.assert_close(output, torch.full_like(output, 1 / 50))
+
+
+def test_the_product_after_dropout_has_the_gradients_of_dropout_and_a_product():
+    torch.manual_seed(0)
+    weights, value = (torch.rand(shape, dtype=torch.float64, requires_grad=True) for shape in ((2, 5, 5), (2, 5, 3)))
+
+    def product(weights, value):
+        torch.manual_seed(1)  # the same mask at each call
+        return dropout_product(weights, value, 0.3, training=True)
+
+    torch.manual_seed(1)
+    expected = dropout(weights, 0.3, training=True) @ value
+    torch.testing.assert_close(product(weights, value), expected)
+    assert torch.autograd.gradcheck(product, (weights, value))
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

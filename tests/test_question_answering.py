@@ -661,8 +661,11 @@ def test_a_saved_pipeline_opens_where_the_package_is_imported(answerer, tmp_path
     pipe.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.glob("*.py")} == {
         "configuration_spanbert.py",
+        "dropout.py",
         "modeling_spanbert.py",
         "question_answering.py",
+        "unpadding.py",
+        "vocabulary_loss.py",
     }
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["custom_pipelines"][TASK]["impl"] == "question_answering.SpanBertQuestionAnsweringPipeline"
