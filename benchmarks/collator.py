@@ -29,16 +29,25 @@ ROW_LENGTH = 512
 BATCH_SIZES = (32, 256)
 
 
-def made_up_rows(num_rows: int, rng: np.random.Generator) -> list[dict]:
-    """Rows of made-up words of 1 to 4 pieces (80, 12, 5, 3 %, about as English), and their offsets in the text."""
+def made_up_rows(
+    num_rows: int,
+    rng: np.random.Generator,
+    row_length: int = ROW_LENGTH,
+    num_words: int = NUM_WORDS,
+    num_pieces: int = NUM_PIECES,
+) -> list[dict]:
+    """Rows of made-up words of 1 to 4 pieces (80, 12, 5, 3 %, about as English), and their offsets in the text.
+
+    The ids are the specials, `num_words` first pieces of words and `num_pieces` others, in this order.
+    """
     rows = []
     for row in range(num_rows):
-        ends = rng.choice([1, 2, 3, 4], p=[0.80, 0.12, 0.05, 0.03], size=ROW_LENGTH - 2).cumsum()
-        start = np.zeros(ROW_LENGTH - 2, dtype=bool)
+        ends = rng.choice([1, 2, 3, 4], p=[0.80, 0.12, 0.05, 0.03], size=row_length - 2).cumsum()
+        start = np.zeros(row_length - 2, dtype=bool)
         start[0] = True
         start[ends[ends < len(start)]] = True
-        words = rng.integers(len(SPECIALS), len(SPECIALS) + NUM_WORDS, len(start))
-        pieces = rng.integers(len(SPECIALS) + NUM_WORDS, len(SPECIALS) + NUM_WORDS + NUM_PIECES, len(start))
+        words = rng.integers(len(SPECIALS), len(SPECIALS) + num_words, len(start))
+        pieces = rng.integers(len(SPECIALS) + num_words, len(SPECIALS) + num_words + num_pieces, len(start))
         ids = np.concatenate([[CLS], np.where(start, words, pieces), [SEP]])
         begin = 4 * np.arange(len(start)) + start.cumsum()  # 4 characters a piece, a space before each word
         offsets = [(0, 0), *zip(begin.tolist(), (begin + 4).tolist(), strict=True), (0, 0)]

@@ -5,12 +5,13 @@
 
 A step is forward, backward, clipping to norm 1 and fused AdamW, with dropout 0.1. Ours is `training.loop.update`, with
 the settings of a run, on batches of DataCollatorForSpanMasking. The rival is BertForPreTraining at its defaults
-(sdpa, dense labels with 15 % of the tokens, next sentence labels) in a plain loop; a second rival has our CPU settings
-(`use_fast_cpu_paths`) too. bf16 is autocast on all sides. Batches are made beforehand, from made-up words.
+(fp32, sdpa, dense labels with 15 % of the tokens, next sentence labels) in a plain loop; a second rival has our dtype
+and our CPU settings (`use_fast_cpu_paths`) too. bf16 is autocast. Batches are made beforehand, from made-up words.
 
 Some of these settings hold for a whole process, so each side lives in its own, new for each shape and dtype; they
 step in turn, one at a time. Memory is the process's peak over its peak before the first step, so without imports and
-weights: activations, gradients and AdamW's moments (on CUDA allocated memory, else resident).
+weights: activations, gradients and AdamW's moments (on CUDA allocated memory, else resident). The peak of the machine
+is that of one large product in our dtype with our settings, timed in each round, too.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import re
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -32,20 +34,34 @@ from training.arguments import MaskingArguments, ModelArguments, OptimizationArg
 
 
 OURS = "ours"
-RIVALS = {"defaults": "BertForPreTraining at its defaults", "tuned": "BertForPreTraining with use_fast_cpu_paths"}
-SHAPES = ("mini:16x128", "mini:4x512", "base:4x128", "base:1x512")
+RIVALS = {
+    "defaults": "BertForPreTraining at its defaults, in fp32",
+    "tuned": "BertForPreTraining in the same dtype, with use_fast_cpu_paths",
+}
+SHAPES = ("tiny:16x128", "tiny:4x512", "mini:16x128", "mini:4x512", "small:8x128", "small:2x512", "base:4x128")
 DTYPES = ("fp32", "bf16")
 WARM_UP = 2  # steps: the first allocates, the second has AdamW's moments
 SEED = 0
+PRODUCT = 2048  # rows, columns and depth of the product whose speed is the peak: larger ones are no faster
 worker = {}  # in a side's process: its step, and the memory that it had before the first
 
 
 class Shape(NamedTuple):
-    """A model of SIZES and a batch of rows x length tokens."""
+    """A model of SIZES, by default with the vocabulary of bert-base-cased, and a batch of rows x length tokens."""
 
     size: str
     rows: int
     length: int
+    vocab_size: int = 28_996
+
+    @property
+    def num_positions(self) -> int:
+        return max(512, self.length)
+
+    def words_and_pieces(self) -> tuple[int, int]:
+        """How many ids start a word, and how many go on with one: as many of each as in cased English vocabularies."""
+        num_words = round(0.69 * self.vocab_size)
+        return num_words, self.vocab_size - num_words - 5  # specials
 
     def __str__(self):
         return f"{self.size} {self.rows}x{self.length}"
@@ -105,30 +121,40 @@ def chosen_dtypes(given: list[str] | None) -> list[str]:
     return dtypes
 
 
-def made_up_tokenizer():
-    from collator import NUM_PIECES, NUM_WORDS, SPECIALS
+def made_up_tokenizer(shape: Shape):
+    from collator import SPECIALS
     from transformers import BertTokenizer
 
-    pieces = [*SPECIALS, *(f"w{i}" for i in range(NUM_WORDS)), *(f"##p{i}" for i in range(NUM_PIECES))]
+    num_words, num_pieces = shape.words_and_pieces()
+    pieces = [*SPECIALS, *(f"w{i}" for i in range(num_words)), *(f"##p{i}" for i in range(num_pieces))]
     return BertTokenizer(vocab={piece: i for i, piece in enumerate(pieces)}, do_lower_case=False)
 
 
 def made_up_ids(shape: Shape, num_batches: int):
     """Ids (num_batches, B, T) of single-sequence rows; the same on all sides."""
     import numpy as np
-    from collator import ROW_LENGTH, SEP, made_up_rows
+    from collator import made_up_rows
 
-    if not 3 <= shape.length <= ROW_LENGTH:
-        raise ValueError(f"rows of {shape.length} tokens: expected 3 to {ROW_LENGTH}")
-    rows = made_up_rows(num_batches * shape.rows, np.random.default_rng(SEED))
-    ids = np.stack([row["input_ids"][: shape.length] for row in rows])
-    ids[:, -1] = SEP
-    return ids.reshape(num_batches, shape.rows, shape.length)
+    if shape.length < 3:
+        raise ValueError(f"rows of {shape.length} tokens: expected at least 3")
+    rng = np.random.default_rng(SEED)
+    rows = made_up_rows(num_batches * shape.rows, rng, shape.length, *shape.words_and_pieces())
+    return np.stack([row["input_ids"] for row in rows]).reshape(num_batches, shape.rows, shape.length)
 
 
-def our_side(shape: Shape, dtype: str, num_batches: int):
-    """The model, and step(n), as in a run of training/pretrain.py."""
+def row_of_sequences(ids, lengths: list[int]) -> dict:
+    """A row of the first ids (T,), cut into sequences of `lengths`, each with its [CLS] and [SEP]."""
     import numpy as np
+    from collator import CLS, SEP
+
+    ends = np.cumsum(lengths)
+    ids = ids[: ends[-1]].copy()
+    ids[ends - lengths], ids[ends - 1] = CLS, SEP
+    return {"input_ids": ids, "sequence_ids": np.repeat(np.arange(1, len(lengths) + 1), lengths)}
+
+
+def our_side(shape: Shape, dtype: str, num_batches: int, rows: list[dict] | None = None):
+    """The model, and step(n), as in a run of training/pretrain.py; `rows` by default full ones of one sequence."""
     from accelerate import Accelerator
 
     from modeling_spanbert import DataCollatorForSpanMasking
@@ -137,24 +163,21 @@ def our_side(shape: Shape, dtype: str, num_batches: int):
     from training.loop import update
     from training.optimization import decoupled_adamw
 
-    tokenizer = made_up_tokenizer()
+    tokenizer = made_up_tokenizer(shape)
     collator = DataCollatorForSpanMasking(tokenizer, seed=SEED)
-    one_sequence = np.ones(shape.length, dtype=np.int64)
-    batches = [
-        collator(
-            [
-                {"input_ids": row, "sequence_ids": one_sequence, "sample_number": number * shape.rows + i}
-                for i, row in enumerate(rows)
-            ]
-        )
-        for number, rows in enumerate(made_up_ids(shape, num_batches))
-    ]
+    if rows is None:
+        rows = [
+            row_of_sequences(ids, [shape.length]) for of_batch in made_up_ids(shape, num_batches) for ids in of_batch
+        ]
+    numbered = [{**row, "sample_number": number} for number, row in enumerate(rows)]
+    batches = [collator(numbered[n * shape.rows : (n + 1) * shape.rows]) for n in range(num_batches)]
     precision = "bf16" if dtype == "bf16" else "no"
     optimization = OptimizationArguments(
         global_batch_size=shape.rows, per_device_train_batch_size=shape.rows, mixed_precision=precision
     )
     accelerator = Accelerator(mixed_precision=precision)
-    model, _ = initial_model(ModelArguments(config_name=shape.size), tokenizer, shape.length, SEED, accelerator.device)
+    architecture, positions = ModelArguments(config_name=shape.size), {"max_position_embeddings": shape.num_positions}
+    model, _ = initial_model(architecture, tokenizer, shape.length, SEED, accelerator.device, fields=positions)
     model, optimizer = accelerator.prepare(model, decoupled_adamw(model, optimization))
     model.train()
     counted = SimpleNamespace(seed=SEED, counts=partial(KeyedBatches.counts, None))
@@ -165,7 +188,7 @@ def our_side(shape: Shape, dtype: str, num_batches: int):
     return accelerator.unwrap_model(model), step
 
 
-def their_side(shape: Shape, dtype: str, num_batches: int):
+def their_side(shape: Shape, in_bf16: bool, num_batches: int):
     """The model, and step(n), as one would write it."""
     import numpy as np
     import torch
@@ -190,13 +213,15 @@ def their_side(shape: Shape, dtype: str, num_batches: int):
         }
         batches.append({name: torch.from_numpy(array) for name, array in batch.items()})
     optimization = OptimizationArguments()
-    model = BertForPreTraining(BertConfig(vocab_size=len(made_up_tokenizer()), **SIZES[shape.size])).to(device)
+    model = BertForPreTraining(
+        BertConfig(vocab_size=shape.vocab_size, max_position_embeddings=shape.num_positions, **SIZES[shape.size])
+    ).to(device)
     optimizer = decoupled_adamw(model, optimization)
     model.train()
 
     def step(number: int) -> None:
         batch = {name: value.to(device) for name, value in batches[number].items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=in_bf16):
             loss = model(**batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), optimization.max_grad_norm)
@@ -222,7 +247,10 @@ def set_up(side: str, shape: Shape, dtype: str, num_batches: int) -> dict:
     if side != "defaults":
         use_fast_cpu_paths()
     torch.manual_seed(SEED)
-    model, worker["step"] = (our_side if side == OURS else their_side)(shape, dtype, num_batches)
+    if side == OURS:
+        model, worker["step"] = our_side(shape, dtype, num_batches)
+    else:
+        model, worker["step"] = their_side(shape, side == "tuned" and dtype == "bf16", num_batches)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     worker["memory"] = peak_memory()
@@ -236,16 +264,30 @@ def set_up(side: str, shape: Shape, dtype: str, num_batches: int) -> dict:
     return facts
 
 
-def timed_step(number: int) -> float:
-    """Seconds of this side's step on batch `number`."""
+def seconds_of(work: Callable[[], object]) -> float:
     import torch
 
     synchronize = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
     synchronize()
     start = time.perf_counter()
-    worker["step"](number)
+    work()
     synchronize()
     return time.perf_counter() - start
+
+
+def timed_step(number: int) -> float:
+    """Seconds of this side's step on batch `number`."""
+    return seconds_of(lambda: worker["step"](number))
+
+
+def timed_product(dtype: str) -> float:
+    """GFLOP/s of one large product: the best of three."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    # Not of ones: some hardware multiplies these faster.
+    matrix = torch.randn(PRODUCT, PRODUCT, device=device).to(torch.bfloat16 if dtype == "bf16" else torch.float32)
+    return 2 * PRODUCT**3 / min(seconds_of(lambda: matrix @ matrix) for _ in range(3)) / 1e9
 
 
 def memory_of_steps() -> int:
@@ -260,7 +302,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def measure(shape: Shape, dtype: str, rounds: int) -> dict:
-    """Seconds, tokens a second and memory of each side; GFLOP/s of ours; the ratio of each rival to ours."""
+    """Seconds, tokens a second and memory of each side; GFLOP/s of ours and of the machine; each rival over ours."""
     sides = [OURS, *RIVALS]
     num_batches = WARM_UP + rounds
     with ExitStack() as stack:
@@ -269,7 +311,9 @@ def measure(shape: Shape, dtype: str, rounds: int) -> dict:
         facts = {side: future.result() for side, future in started.items()}
         assert len({facts[side]["threads"] for side in sides}) == 1, "sides with different numbers of threads"
         seconds = {side: [] for side in sides}
+        peaks = []
         for number in range(num_batches):
+            peaks.append(processes[OURS].submit(timed_product, dtype).result())
             for side in sides:
                 taken = processes[side].submit(timed_step, number).result()
                 if number >= WARM_UP:
@@ -287,7 +331,9 @@ def measure(shape: Shape, dtype: str, rounds: int) -> dict:
             **facts[side],
         }
         if side == OURS:
-            result["sides"][side]["gflops"] = speed * facts[side]["flops_per_token"] / 1e9
+            gflops = speed * facts[side]["flops_per_token"] / 1e9
+            peak = statistics.median(peaks)
+            result["sides"][side] |= {"gflops": gflops, "peak_gflops": peak, "share_of_peak": gflops / peak}
         else:
             pairs = zip(seconds[side], seconds[OURS], strict=True)
             result["rival_over_ours"][side] = spread([theirs / ours for theirs, ours in pairs])
@@ -319,7 +365,7 @@ def with_range(values: dict[str, float], digits: int, unit: str = "") -> str:
 def comparison(results: list[dict], rival: str, markdown: bool) -> str:
     """Ours against one rival, a line for each shape and dtype."""
     header = ["shape", "dtype", "ours, s", "rival, s", "rival / ours", "ours, tok/s", "rival, tok/s", "ours, GFLOP/s"]
-    header += ["ours, MB", "rival, MB"]
+    header += ["of the peak", "ours, MB", "rival, MB"]
     rows = []
     for result in results:
         ours, theirs = result["sides"][OURS], result["sides"][rival]
@@ -333,6 +379,7 @@ def comparison(results: list[dict], rival: str, markdown: bool) -> str:
                 f"{ours['tokens_per_second']:,.0f}",
                 f"{theirs['tokens_per_second']:,.0f}",
                 f"{ours['gflops']:,.0f}",
+                f"{ours['share_of_peak']:.0%}",
                 f"{ours['memory'] / 1e6:,.0f}",
                 f"{theirs['memory'] / 1e6:,.0f}",
             ]

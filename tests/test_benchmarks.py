@@ -151,7 +151,44 @@ def test_training_step_compares_with_both_rivals(tmp_path):
     [result] = results_of(tmp_path / "results.json")
     assert result["sides"].keys() == {"ours", "defaults", "tuned"}
     assert all(side["seconds"]["min"] > 0 and side["memory"] > 0 for side in result["sides"].values())
+    assert 0 < result["sides"]["ours"]["share_of_peak"] < 1
     assert process.stdout.count("| tiny 2x32 | fp32 ") == 2
+
+
+def test_inference_gives_what_transformers_gives(tmp_path):
+    options = ["--cases", "tiny:2x16", "tiny:4x32r", "--dtypes", "fp32", "--rounds", "1", "--markdown"]
+    process = run("inference.py", *options, "--json", str(tmp_path / "results.json"))
+    assert process.returncode == 0, process.stderr
+    results = results_of(tmp_path / "results.json")
+    assert [result["real_tokens"] for result in results] == [32, 2 + 8 + 18 + 32]
+    assert all(result["largest_difference"] < 1e-5 for result in results)
+    assert process.stdout.count("| tiny ") == 2
+
+
+@pytest.mark.slow
+def test_packing_counts_real_tokens(tmp_path):
+    options = ["--shapes", "tiny:2x64", "--dtypes", "fp32", "--rounds", "1", "--markdown"]
+    process = run("packing.py", *options, "--json", str(tmp_path / "results.json"))
+    assert process.returncode == 0, process.stderr
+    [result] = results_of(tmp_path / "results.json")
+    sides = result["sides"]
+    assert sides["full rows"]["real_share"] == 1
+    assert sides["packed"]["real_share"] > sides["a row each"]["real_share"] > 0.3
+    assert process.stdout.count("| tiny 2x64 |") == 3
+
+
+@pytest.mark.slow
+def test_scaling_has_a_table_and_a_plot_of_each_axis(tmp_path):
+    options = ["--size", "tiny", "--axes", "vocabulary", "processes", "--dtype", "fp32", "--rounds", "1"]
+    process = run("scaling.py", *options, "--json", str(tmp_path / "results.json"), "--plots", str(tmp_path))
+    assert process.returncode == 0, process.stderr
+    results = results_of(tmp_path / "results.json")
+    assert [result["tokens"] for result in results["processes"]] == [2048, 2048]
+    assert all(result["seconds"]["min"] > 0 for of_axis in results.values() for result in of_axis)
+    for name, of_axis in results.items():
+        image = (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
+        assert image.startswith('<svg xmlns="http://www.w3.org/2000/svg" ')
+        assert image.count("<circle") == len(of_axis)
 
 
 def run(benchmark: str, *options: str) -> subprocess.CompletedProcess:
