@@ -1,13 +1,17 @@
 """The command `spanbert`, or `python -m modeling_spanbert`: what one does with a model apart from training it."""
 
 import argparse
+import os
+import signal
 import sys
 
 from .commands import COMMANDS
+from .commands.arguments import epilog
 
 
 def parser() -> argparse.ArgumentParser:
-    spanbert = argparse.ArgumentParser(prog="spanbert", description=__doc__, allow_abbrev=False)
+    example = epilog('spanbert show masks "The Broncos beat the Panthers in the last game of the season."')
+    spanbert = argparse.ArgumentParser(prog="spanbert", description=__doc__, **example)
     commands = spanbert.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add(commands)
@@ -15,10 +19,28 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0; 2 for what the user has to change; 4 for a push that can be tried again."""
+    """Exit status: 0; 2 for what the user has to change; 4 for a push that can be tried again; 128 + that of a signal.
+
+    Where nobody reads on (`spanbert show … | head`) it ends without a word, as one that SIGPIPE has ended.
+    """
+    try:
+        try:
+            return run(argv)
+        finally:
+            sys.stdout.flush()  # at exit a pipe without a reader would be a traceback
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left in the buffer
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def run(argv: list[str] | None) -> int:
     args = parser().parse_args(argv)
     try:
         return args.run(args)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

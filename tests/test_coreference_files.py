@@ -157,10 +157,3 @@ def test_a_model_that_cannot_do_it_is_one_line(tmp_path, capsys):
         assert predict(source, "--model_name_or_path", model, "--output", tmp_path / "out.jsonl") == 2
         assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
         assert not (tmp_path / "out.jsonl").exists()
-
-
-def test_help_is_one_screen_with_an_example(capsys):
-    with pytest.raises(SystemExit) as error:
-        main(["predict", "coref", "--help"])
-    out = capsys.readouterr().out
-    assert error.value.code == 0 and "example: spanbert predict coref" in out and len(out.splitlines()) <= 40

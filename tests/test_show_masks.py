@@ -208,11 +208,3 @@ def test_a_page_does_not_take_the_place_of_its_text(tmp_path, capsys):
     source.write_text(TEXT, encoding="utf-8")
     assert show(source, "--html", source) == 2
     assert "expected another name" in capsys.readouterr().err and source.read_text(encoding="utf-8") == TEXT
-
-
-@pytest.mark.parametrize("kind", ["masks", "answer", "clusters"])
-def test_help_is_one_screen_with_an_example(kind, capsys):
-    with pytest.raises(SystemExit):
-        main(["show", kind, "--help"])
-    out = capsys.readouterr().out
-    assert f"example: spanbert show {kind}" in out and len(out.splitlines()) <= 40

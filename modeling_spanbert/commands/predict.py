@@ -2,12 +2,12 @@
 
 import argparse
 
-from .arguments import add_command
+from .arguments import add_command, add_group
 
 
 def add(commands) -> None:
-    command = commands.add_parser("predict", help="run a model on a text or a file of texts", allow_abbrev=False)
-    tasks = command.add_subparsers(metavar="TASK", required=True)
+    example = 'spanbert predict fill "We want [BLANK]." --model_name_or_path runs/tiny/export'
+    tasks = add_group(commands, "predict", "TASK", "run a model on a text or a file of texts", example)
     add_coref(tasks)
     add_fill(tasks)
 

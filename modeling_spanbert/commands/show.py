@@ -4,7 +4,7 @@ import argparse
 
 from ..files import check_outputs, looks_like_a_file, text_or_file, written
 from ..masking import MASKING_SCHEMES
-from .arguments import add_command
+from .arguments import add_command, add_group
 
 
 TEXT_OR_FILE = "a text in quotes, or the name of a file with it (UTF-8)"
@@ -13,8 +13,8 @@ MODEL = "folder or repository of the Hub"
 
 
 def add(commands) -> None:
-    show = commands.add_parser("show", help="look at masks, an answer or clusters", allow_abbrev=False)
-    kinds = show.add_subparsers(metavar="WHAT", required=True)
+    example = 'spanbert show masks "The Broncos beat the Panthers." --html masks.html'
+    kinds = add_group(commands, "show", "WHAT", "look at masks, an answer or clusters", example)
     add_masks(kinds)
     add_answer(kinds)
     add_clusters(kinds)
