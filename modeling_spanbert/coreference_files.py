@@ -17,7 +17,7 @@ from .conll import read_conll
 from .coreference_document import DocumentToResolve, check_genre
 from .coreference_resolver import CoreferenceResolver
 from .files import check_outputs, numbered_lines, parse_json, written
-from .show import PAGE_END, colour_clusters, count_of, document_html, page_start, wants_colour
+from .show import ABOUT_CLUSTERS, PAGE_END, colour_clusters, count_of, document_html, page_start, wants_colour
 
 
 FIELDS = ("speakers", "genre", "mentions", "doc_key")  # that a record may have beside its text
@@ -141,7 +141,7 @@ def resolve_documents(
         output = stack.enter_context(written(output_file)) if output_file else None
         page = stack.enter_context(written(html_file)) if html_file else None
         if page:
-            page.write(page_start(title))
+            page.write(page_start(title) + ABOUT_CLUSTERS)
         for number, result in enumerate(results, start=1):
             counts += Counter(
                 documents=1,

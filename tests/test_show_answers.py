@@ -100,6 +100,7 @@ def test_show_answer_prints_what_the_predictor_gives(folder, tmp_path, capsys):
     assert main([*arguments, "--context", str(source), "--html", str(page)]) == 0
     assert capsys.readouterr().out == f"{' '.join(found[0]['answer'].split())}\n"
     shown = Page(page.read_text(encoding="utf-8"))
+    assert "marked with their rank" in shown.text
     assert context in shown.text and not shown.foreign
 
 
@@ -132,6 +133,7 @@ def test_show_clusters_of_a_text_and_of_a_file(coref_folder, tmp_path, capsys):
     assert show(TEXT) == show(source) == shown
     assert show(TEXT, "--html", page) == "1 document, 2 clusters, 4 mentions\n"
     found = Page(page.read_text(encoding="utf-8"))
+    assert "same number and colour" in found.text
     assert TEXT in found.text and all(" · ".join(strings) in found.text for strings in STRINGS)
     show(source, "--html", page)
     assert "<title>Coreference in in.txt</title>" in page.read_text(encoding="utf-8")

@@ -127,7 +127,7 @@ def add_answer(kinds) -> None:
 
 def run_answer(args: argparse.Namespace) -> int:
     from ..question_answering import QuestionAnswerer, check_counts
-    from ..show import AnsweredQuestion, answer_html, colour_answer, page_of, wants_colour
+    from ..show import ABOUT_ANSWERS, AnsweredQuestion, answer_html, colour_answer, page_of, wants_colour
 
     check_outputs([args.html], [args.context])
     check_counts(top_k=args.top_k)
@@ -136,7 +136,7 @@ def run_answer(args: argparse.Namespace) -> int:
     answered = AnsweredQuestion.by(answerer, args.question, context)
     if args.html:
         with written(args.html) as page:
-            page.write(page_of("Question answering", answer_html(answered, args.top_k)))
+            page.write(page_of("Question answering", ABOUT_ANSWERS, answer_html(answered, args.top_k)))
         print(answered.prediction())
     else:
         print(colour_answer(answered, args.top_k, wants_colour()), end="")

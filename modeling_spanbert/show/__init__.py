@@ -6,8 +6,8 @@
 A page needs nothing but itself; `STYLE` and the parts of pages (`document_html`, …) may stand in another one.
 """
 
-from .answers import AnsweredQuestion, answer_html, colour_answer, scores_html
-from .clusters import clusters_page, colour_clusters, document_html, marked_html
+from .answers import ABOUT_ANSWERS, AnsweredQuestion, answer_html, colour_answer, scores_html
+from .clusters import ABOUT_CLUSTERS, clusters_page, colour_clusters, document_html, marked_html
 from .mask_tokenizer import MaskTokenizer
 from .masked_rows import MaskedRow, find_spans, mask_rows
 from .masks import ABOUT_MASKS, colour_masks, masks_html, summary
@@ -15,6 +15,8 @@ from .page import PAGE_END, STYLE, count_of, page_of, page_start, wants_colour
 
 
 __all__ = [
+    "ABOUT_ANSWERS",
+    "ABOUT_CLUSTERS",
     "ABOUT_MASKS",
     "PAGE_END",
     "STYLE",

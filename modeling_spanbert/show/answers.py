@@ -13,6 +13,12 @@ from .clusters import Clusters, colour_clusters, hue, marked_html
 from .page import escaped, without_controls
 
 
+ABOUT_ANSWERS = """<p class="shown">
+Below the question is what the model answers. In the text the best answers are marked with their rank; where some
+overlap, the better one alone. The bars and percentages are probabilities among all answers that were weighed.</p>
+"""
+
+
 class AnsweredQuestion(NamedTuple):
     question: str
     context: str

@@ -17,6 +17,10 @@ NumberedMention = tuple[int, int, int]  # start, end and the number of the clust
 TERMINAL_COLOURS = (33, 166, 34, 170, 136, 37, 161, 99, 64, 202, 31, 133)
 GOLDEN_ANGLE = 137.508  # degrees between the hues of clusters: neighbours differ, and none is met again
 SHOWN_IN_LEGEND = 12  # mentions of a cluster, and clusters of an open list
+ABOUT_CLUSTERS = """<p class="shown">
+A <mark style="--hue:138">mention<sub>1</sub></mark> is words that someone or something is named by. Mentions with the
+same number and colour are a cluster: they mean the same. A mention may be inside of another.</p>
+"""
 
 
 def colour_clusters(text: str, clusters: Clusters, colour: bool = True) -> str:
@@ -41,7 +45,7 @@ def colour_clusters(text: str, clusters: Clusters, colour: bool = True) -> str:
 
 def clusters_page(documents: Iterable[tuple[str, str, Clusters]], title: str = "Coreference") -> str:
     """A page of HTML with documents, each (name, text, clusters)."""
-    return page_of(title, *(document_html(*document) for document in documents))
+    return page_of(title, ABOUT_CLUSTERS, *(document_html(*document) for document in documents))
 
 
 def document_html(name: str, text: str, clusters: Clusters) -> str:

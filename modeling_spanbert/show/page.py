@@ -42,7 +42,7 @@ STYLE = """
 .shown th, .shown td { padding: 0 0.9em 0 0; vertical-align: top; }
 @media (max-width: 30rem) {
   .shown table { font-size: 0.8em; }
-  .shown th, .shown td { padding-right: 0.5em; }
+  .shown th, .shown td { padding-right: 0.35em; }
 }
 @media (prefers-color-scheme: dark) {
   .shown mark { background: hsl(var(--hue) 70% 60% / 0.2); border-bottom-color: hsl(var(--hue) 70% 62%); }
