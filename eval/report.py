@@ -236,7 +236,7 @@ def run(argv: list[str]) -> None:
     files = {"report.md": markdown(title, parts), "report.html": page(title, parts)}
     if len(models) == 1:
         ((model, of_model),) = models.items()
-        files |= metadata_files(model, figures_of(of_model))
+        files |= metadata_files(model, of_model)
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

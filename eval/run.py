@@ -3,7 +3,8 @@
     accelerate launch eval/run.py --task squad_v2 --model_name_or_path DIR_OR_HUB_ID --output_dir OUT
     python -m eval.run --task extractive_qa --data_file questions.json --model_name_or_path DIR --output_dir OUT
 
-Writes results.json and predictions_<task>.json or .txt into OUT. A user's error is one line, and exit status 2.
+Writes results.json and predictions_<task>.json or .txt into OUT. With --add_to_export also the scores into the model's
+own folder, in the Hub's form: `spanbert push` sends them. A user's error is one line, and exit status 2.
 """
 
 import argparse
@@ -19,11 +20,15 @@ from pathlib import Path
 
 import torch
 
+from eval.card_metadata import eval_result_files
 from eval.command_line import Parser, one_line_errors
 from eval.memory import peak_memory
+from eval.results import ALIASES, read_run
 from eval.tasks import TASKS, find_task
 from eval.tasks.extractive_qa import HALVES, ExtractiveQa
 from eval.tasks.task import Task, configured, open_model, sample
+from modeling_spanbert.export import write_whole
+from modeling_spanbert.hub import export_at
 
 
 PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "numpy", "scikit-learn", "scipy", "seqeval")
@@ -48,6 +53,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
     option("--doc_stride", type=int, help="question answering: pieces from window to window (default: 128)")
     option("--negative_label", help="the relation that is none (default: no_relation)")
     option("--strict", action="store_true", help="refuse data with anything that is left out or put right")
+    option(
+        "--add_to_export",
+        action="store_true",
+        help="add the scores to the export that is evaluated, as .eval_results/<task>.yaml, which the Hub shows",
+    )
     arguments = parser.parse_args(argv)
     # [CLS], [SEP] and two tokens: the entities of a relation, or a word of either text
     for name, minimum in (("max_examples", 1), ("batch_size", 1), ("max_seq_length", 4), ("doc_stride", 1)):
@@ -77,6 +87,28 @@ def check_output_dir(path: Path) -> None:
         raise FileExistsError(f"output_dir {path} is a file; give a folder")
     if path.is_dir() and any(path.iterdir()):
         raise FileExistsError(f"output_dir {path} is not empty; give another one, or remove what is in it")
+
+
+def check_export(arguments: argparse.Namespace, tasks: list[Task]) -> None:
+    """Raises ValueError or OSError, with --add_to_export, where there is nothing to add, or no export to add it to."""
+    if not arguments.add_to_export:
+        return
+    export_at(arguments.model_name_or_path)
+    if arguments.max_examples is not None:
+        raise ValueError("add_to_export with max_examples: the score of a sample is not that of the data set")
+    if without := [task.name for task in tasks if not task.hub]:
+        raise ValueError(
+            f"add_to_export: {without[0]} has no data set on the Hub, which its scores would have to name"
+        )
+
+
+def add_to_export(export_dir: Path, results_dir: Path, files: dict[str, str]) -> None:
+    """Writes the scores of results.json to where the Hub looks for them; `files`: what a task's examples are from."""
+    remarks = {ALIASES.get(task, task): f"examples of {Path(file).name}" for task, file in files.items()}
+    for name, text in eval_result_files([read_run(str(results_dir))], remarks).items():
+        (export_dir / name).parent.mkdir(exist_ok=True)
+        write_whole(export_dir / name, text)
+        print(f"added to the export: {export_dir / name}")
 
 
 def evaluate(task: Task, examples: list[dict], split: str, arguments: argparse.Namespace, folder: Path) -> dict:
@@ -119,6 +151,7 @@ def run(argv: list[str]) -> dict:
     tasks = chosen_tasks(arguments)
     folder = Path(arguments.output_dir)
     check_output_dir(folder)
+    check_export(arguments, tasks)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(f"{os.environ['WORLD_SIZE']} processes; evaluation runs in one: --num_processes 1")
     split = arguments.split or "validation"
@@ -158,6 +191,9 @@ def run(argv: list[str]) -> dict:
         if not found["scores"]:
             print(f"{task.name}: split {split!r} has no labels, so nothing to score", file=sys.stderr)
         print(f"{task.name} ({split}, {len(of_task)} examples, {found['seconds']:.1f} s): {main}")
+    if arguments.add_to_export:
+        files = dict(zip(arguments.task, arguments.data_file or [], strict=bool(arguments.data_file)))
+        add_to_export(Path(arguments.model_name_or_path), folder, files)
     return record
 
 

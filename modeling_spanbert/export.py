@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
@@ -70,9 +71,11 @@ def export(
     run: dict,
     results: dict,
     in_clean_process: bool = True,
+    files: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes and verifies what goes to the Hub; an older export is replaced only by a verified one.
 
+    `files`: what else belongs into the repository, as text by place (".eval_results/squad.yaml").
     `in_clean_process=False` leaves out the part that starts a second Python (seconds): then no example is in the card.
     Call it in one process, with the unwrapped model; keys of `run` and `results`: see `render_card`.
 
@@ -113,6 +116,9 @@ def export(
         results = results | {"example": example}
         (partial / "README.md").write_text(render_card(run, results), encoding="utf-8")
         (partial / "results.json").write_text(to_json(run, results), encoding="utf-8")
+        for name, text in (files or {}).items():
+            (partial / name).parent.mkdir(exist_ok=True)
+            (partial / name).write_text(text, encoding="utf-8")
         flush(partial)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -178,7 +184,7 @@ def to_json(run: dict, results: dict) -> str:
 
 def flush(folder: Path) -> None:
     """Asks the disk to keep every file of `folder`, and their names."""
-    for path in [*folder.iterdir(), folder]:
+    for path in [*folder.rglob("*"), folder]:
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)

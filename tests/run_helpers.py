@@ -151,4 +151,4 @@ def kill_at(owner, name: str, calls: int, by: signal.Signals = signal.SIGKILL):
 def without_clean_process():
     """Exports without the check in a second Python, which takes seconds; tests of the export make it."""
     exported = finish.export
-    finish.export = lambda *args: exported(*args, in_clean_process=False)
+    finish.export = lambda *args, **more: exported(*args, in_clean_process=False, **more)

@@ -362,7 +362,7 @@ def test_the_metadata_of_a_card_loads_back(tmp_path):
     assert entries.keys() == {"squad_v2", "cola", "newsqa", "triviaqa", "mnli_mismatched"}  # TACRED is not on the Hub
     (entry,) = entries["squad_v2"]
     assert (entry.dataset_id, entry.task_id, entry.value) == ("rajpurkar/squad_v2", "default", 88.06)
-    assert entry.notes == "f1 in percent, split validation, one seed"
+    assert entry.notes == "f1 in percent, split validation, 1,234 examples, one seed"
     assert (entries["newsqa"][0].task_id, entries["cola"][0].value) == ("NewsQA", 50.0)
 
 

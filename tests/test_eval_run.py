@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from helpers import ROOT, data_file, tiny_config, tiny_tokenizer
+from huggingface_hub import parse_eval_result_entries
 from test_eval_tasks import (
     COLUMNS,
     GLUE_FILES,
@@ -30,6 +33,7 @@ from modeling_spanbert import (
     SpanBertForTokenClassification,
     SpanBertModel,
 )
+from modeling_spanbert.__main__ import main as spanbert
 
 
 # Words that the vocabulary has; [unusedN] it has not.
@@ -72,6 +76,50 @@ def test_several_tasks_in_one_run(tmp_path, qa_model):
     for task, ids in zip(tasks, (["q1"], ["q1", "q2"], ["q1"]), strict=True):
         texts = json.loads((out / f"predictions_{task}.json").read_text())
         assert list(texts) == ids and all(isinstance(text, str) for text in texts.values())
+
+
+def test_scores_are_added_to_the_export_where_that_is_asked_for(tmp_path, qa_model, capsys):
+    export_dir = Path(shutil.copytree(qa_model, tmp_path / "export"))
+    (export_dir / "README.md").write_text("# a card")
+    before = {path.name: path.read_bytes() for path in export_dir.iterdir()}
+    files = [written(tmp_path / "v1.json", squad(squad_question())), written(tmp_path / "v2.json", squad_2())]
+    given = ["--task", "squad_v1", "squad_v2", "--data_file", *files, "--model_name_or_path", str(export_dir)]
+    main([*given, "--output_dir", str(tmp_path / "1")])
+    assert {path.name: path.read_bytes() for path in export_dir.iterdir()} == before
+
+    main([*given, "--output_dir", str(tmp_path / "2"), "--add_to_export"])
+    assert {path.name for path in export_dir.iterdir()} == {*before, ".eval_results"}
+    assert all((export_dir / name).read_bytes() == content for name, content in before.items())
+    listed = sorted((export_dir / ".eval_results").iterdir())
+    assert [path.name for path in listed] == ["squad_v1.yaml", "squad_v2.yaml"]
+    [entry] = parse_eval_result_entries(yaml.safe_load(listed[1].read_text()))
+    scores = values_of(json.loads((tmp_path / "2" / "results.json").read_text()), "squad_v2")
+    assert (entry.dataset_id, entry.value) == ("rajpurkar/squad_v2", round(scores["f1"], 2))
+    assert entry.notes == "f1 in percent, split validation, 2 examples, one seed; examples of v2.json"
+    capsys.readouterr()
+    assert spanbert(["push", str(export_dir), "--hub_model_id", "org/name", "--dry_run"]) == 0
+    assert ".eval_results/squad_v1.yaml\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "options", "message"),
+    [
+        ("squad_v1", None, [], "is not an export: it has no README.md"),
+        ("squad_v1", "org/name", [], "org/name is not an export: it has no config.json"),
+        ("squad_v1", "", ["--max_examples", "1"], "the score of a sample is not that of the data set"),
+        ("extractive_qa", "", [], "extractive_qa has no data set on the Hub"),
+    ],
+)
+def test_what_cannot_be_added_to_an_export(tmp_path, qa_model, task, model, options, message, capsys):
+    export_dir = Path(shutil.copytree(qa_model, tmp_path / "export"))
+    if model is not None:
+        (export_dir / "README.md").write_text("# a card")
+    path = written(tmp_path / "v1.json", squad(squad_question()))
+    given = ["--task", task, "--data_file", path, "--model_name_or_path", model or str(export_dir), *options]
+    with pytest.raises(SystemExit) as error:
+        main([*given, "--output_dir", str(tmp_path / "out"), "--add_to_export"])
+    assert error.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() and not (export_dir / ".eval_results").exists()
 
 
 @pytest.mark.parametrize(

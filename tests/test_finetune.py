@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from finetune_helpers import LEARNT, TinyFinetuning
 from helpers import tiny_config
+from huggingface_hub import parse_eval_result_entries
 from run_helpers import kill_at, without_clean_process
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, BertConfig, BertForPreTraining
@@ -388,6 +390,11 @@ def test_a_data_set_of_the_hub_is_a_source_too(tiny_run, monkeypatch):
     record = json.loads((tiny_run.folder / "from_hub" / "run.json").read_text())
     assert record["data"]["hub"] == [str(folder)] and record["data"]["num_examples"] == 60
     assert "model-index" in (tiny_run.folder / "from_hub" / "export" / "README.md").read_text()
+    listed = tiny_run.folder / "from_hub" / "export" / ".eval_results" / "rte.yaml"
+    [entry] = parse_eval_result_entries(yaml.safe_load(listed.read_text()))
+    [score] = json.loads((tiny_run.folder / "from_hub" / "results.json").read_text())["results"]
+    assert entry.dataset_id == str(folder) and entry.value == round(100 * score["value"], 2)
+    assert entry.notes.endswith(f"{score['n']} examples, one seed; the weights were chosen on them")
 
 
 def write_relations(tiny_run, change) -> Path:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from eval.card_metadata import eval_result_files
+from eval.results import read_run
 from modeling_spanbert.export import export
 from modeling_spanbert.hub import PushError, push
 from training.arguments import RunArguments
@@ -24,6 +26,17 @@ def exit_status(outcome: Outcome) -> int:
     if outcome.state == "stopped":
         return 128 + signal.Signals[outcome.signal or "SIGTERM"]
     return {"finished": 0, "diverged": DIVERGED, "disk_full": DISK_FULL}[outcome.state]
+
+
+def listed_scores(record: dict, output_dir: Path) -> dict[str, str]:
+    """What the Hub shows of the scores in results.json: files by their place in the repository.
+
+    Only of a fine-tuned model, and only where its examples are those of the Hub.
+    """
+    if "task" not in record or not record["data"]["hub"]:
+        return {}
+    run = read_run(str(output_dir))
+    return eval_result_files([run], {task: "the weights were chosen on them" for task, _ in run.num_examples})
 
 
 def finish(
@@ -46,7 +59,7 @@ def finish(
         write_status(output_dir, outcome.state, results["step"], signal=outcome.signal)
         return exit_status(outcome)
     write_json(results, output_dir / "results.json")
-    folder = export(model, tokenizer, output_dir / "export", record, results)
+    folder = export(model, tokenizer, output_dir / "export", record, results, files=listed_scores(record, output_dir))
     write_status(output_dir, "finished", results["step"])
     report = write_report(output_dir)
     for line in closing(folder):
