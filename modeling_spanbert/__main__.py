@@ -5,6 +5,9 @@ import os
 import signal
 import sys
 
+import transformers
+from huggingface_hub.utils import disable_progress_bars
+
 from .commands import COMMANDS
 from .commands.arguments import epilog
 
@@ -37,6 +40,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(argv: list[str] | None) -> int:
     args = parser().parse_args(argv)
+    if not sys.stderr.isatty():  # bars end without a new line where something fails
+        disable_progress_bars()
+        transformers.utils.logging.disable_progress_bar()
     try:
         return args.run(args)
     except BrokenPipeError:

@@ -2,8 +2,10 @@
 
     spanbert convert model.pt spanbert-large-cased --vocab_file vocab.txt
     spanbert convert squad2.tar.gz spanbert-large-cased-squad2 --vocab_file vocab.txt
+    spanbert convert SpanBERT/spanbert-base-cased spanbert-base-cased
 
-or `python -m modeling_spanbert.convert_original_checkpoint …`. It takes a file, a folder or a .tar.gz of
+or `python -m modeling_spanbert.convert_original_checkpoint …`. It takes a file, a folder, a .tar.gz or a repository of
+the Hub with
 
 * the released encoders: `pytorch_model.bin`, fp16 or not, `config.json` with or without `model_type`;
 * `model.pt` of spanbert_large_with_head: the encoder and the heads, the boundary head among them;
@@ -43,7 +45,16 @@ from .modeling_spanbert import (
     SpanBertPreTrainedModel,
 )
 from .modeling_spanbert_coref import SpanBertForCoreference
-from .original_files import Original, json_object, no_answer_threshold, read_original, unpacked, weights_file
+from .original_files import (
+    Original,
+    fetched,
+    json_object,
+    names_a_repository,
+    no_answer_threshold,
+    read_original,
+    unpacked,
+    weights_file,
+)
 from .original_names import class_of, left_out, new_heads, our_name, sizes
 from .vocabulary import bert_tokenizer, has_capitals, read_vocab
 
@@ -129,8 +140,11 @@ def convert(
     num_attention_heads: int | None = None,
     layer_norm_eps: float | None = None,
     tacred_dir: str | os.PathLike | None = None,
+    revision: str | None = None,
 ) -> list[str]:
     """Writes the model of `source`, a file, a folder or an archive, as an export into the new folder `output_dir`.
+
+    Where there is no `source` here, and it is OWNER/NAME, it is that repository of the Hub, at `revision`.
 
     Numbers stay exactly what they are; fp16 and bf16 are written as fp32, which holds all of them. The vocabulary is
     `vocab_file`, else a vocab.txt beside the weights. Returns what there is to say of it, line by line.
@@ -142,16 +156,19 @@ def convert(
 
     Raises:
         ValueError: the file is not of a known program, or names code; a key, a shape, the vocabulary or a
-            configuration does not fit; there is no vocabulary; `output_dir` is not empty; what was written does not
-            read back as the model. Nothing is written then.
+            configuration does not fit; there is no vocabulary; `output_dir` is not empty; the Hub does not give the
+            repository; what was written does not read back as the model. Nothing is written then.
         OSError: a file is not there, or cannot be read or written.
     """
     output_dir = Path(output_dir).expanduser()
     if output_dir.is_file() or (output_dir.is_dir() and any(output_dir.iterdir())):
         raise ValueError(f"{output_dir} exists and is not empty; give a new folder")
+    repository = os.fspath(source) if names_a_repository(source) else None
+    if revision and not repository:
+        raise ValueError(f"revision={revision}: {source} is not OWNER/NAME of a repository of the Hub; leave it out")
     source = Path(source).expanduser()
     options = {"num_attention_heads": num_attention_heads, "layer_norm_eps": layer_norm_eps}
-    with unpacked(source, output_dir.parent) as opened:
+    with fetched(repository, revision) if repository else unpacked(source, output_dir.parent) as opened:
         file = weights_file(opened)
         original = read_original(file)
         beside = json_object(file.with_name("config.json"))
@@ -177,6 +194,8 @@ def convert(
         told = [line.replace(str(opened), str(source)) for line in told]
         files = {"vocab_file": vocab_file, "tacred_dir": tacred_dir}
         run = run_record(source, file, output_dir.name, files, options, model, told)
+        if repository:
+            run = of_repository(run, repository, opened.name)
         write(model, tokenizer, output_dir, run)
 
     return [*told, how_to_load(model, output_dir)]
@@ -429,6 +448,16 @@ def run_record(
             "pipeline_tag": pipeline_tag,
             "told": told,
         },
+    }
+
+
+def of_repository(run: dict, repository: str, commit: str) -> dict:
+    """`run` for weights from the Hub: what the card names is pinned to the commit that they were read at."""
+    command = ["spanbert", "convert", repository, *shlex.split(run["command"])[3:], "--revision", commit]
+    return run | {
+        "command": shlex.join(command),
+        "arguments": run["arguments"] | {"model_name_or_path": repository},
+        "converted": run["converted"] | {"source": repository},
     }
 
 

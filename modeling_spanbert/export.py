@@ -418,6 +418,7 @@ def converted_metadata(run: dict) -> ModelCardData:
         library_name="transformers",
         pipeline_tag=run["converted"]["pipeline_tag"],
         tags=["spanbert", "bert", "converted"],
+        base_model=run["from_hub"]["base_model"],
     )
 
 

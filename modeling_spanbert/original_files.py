@@ -7,6 +7,7 @@ their folders; one with a member that would be written elsewhere is refused.
 
 import argparse
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -20,9 +21,11 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 import torch
+from huggingface_hub import HfApi, get_token, snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from .hub import cause
 from .original_names import EXPECTED
 
 
@@ -105,6 +108,33 @@ def unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> N
         raise ValueError(f"has two files {path.name}; unpack it and give the folder with one of them")
     with (folder / path.name).open("wb") as written:
         shutil.copyfileobj(archive.extractfile(member), written, 2**20)
+
+
+def names_a_repository(source: str | os.PathLike) -> bool:
+    """Whether `source` can only be a repository of the Hub: OWNER/NAME where no such folder is, and no file's name."""
+    name = os.fspath(source)
+    if name.endswith((".pt", ".bin", ".safetensors", *ARCHIVES)) or Path(name).parent.exists():
+        return False
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name))
+
+
+@contextmanager
+def fetched(repository: str, revision: str | None) -> Iterator[Path]:
+    """The folder, named after its commit, with what a repository of the Hub has of weights and beside them.
+
+    Raises ValueError, in one line, where the Hub does not give it.
+    """
+    try:
+        patterns = {"allow_patterns": [*WEIGHTS, *BESIDE], "ignore_patterns": [*NOT_WEIGHTS, "*/*"]}
+        folder = Path(snapshot_download(repository, revision=revision, **patterns))
+    except Exception as error:  # of huggingface_hub and httpx2
+        name = f"{repository} at {revision}" if revision else repository
+        reason = cause(error, name, HfApi().endpoint, get_token())
+        raise ValueError(f"{repository} is no file or folder here, and not fetched from the Hub: {reason}") from None
+    try:
+        yield folder
+    except ValueError as error:  # which names files in the cache
+        raise ValueError(str(error).replace(str(folder), repository)) from None
 
 
 def weights_file(source: Path) -> Path:

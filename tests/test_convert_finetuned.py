@@ -3,12 +3,15 @@
 import io
 import json
 import tarfile
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
 from helpers import testdata_file, tiny_config, tiny_tokenizer
+from hub_server import Blob, HubServer, Repository
+from huggingface_hub import constants
 from safetensors.torch import save_file
 from test_modeling_coref import pairs, small_batch, small_model, vector_cases, vector_document
 
@@ -416,6 +419,61 @@ def test_coreference_models_of_another_shape_are_refused(tmp_path, capsys, chang
     source = folder_of({key: value for key, value in weights.items() if value is not None}, tmp_path / "in")
     assert message in error_of(capsys, source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+# Repositories of the Hub
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub that is asked, with a cache of its own; it has tester/released, a released encoder, with a branch "v1"."""
+    weights = {f"bert.{key}": value for key, value in bert("BertModel").state_dict().items() if "pooler" not in key}
+    folder = folder_of(weights, tmp_path / "released")
+    torch.save({"lr": 1e-4}, folder / "training_args.bin")
+    with HubServer() as server:
+        repository = server.repositories["tester/released"] = Repository(server, private=False)
+        files = {path.name: path.read_bytes() for path in folder.iterdir()} | {"tf_model.h5": b"of TensorFlow"}
+        blobs = {name: Blob(len(data), sha256(data).hexdigest(), data) for name, data in files.items()}
+        repository.commit("v1", blobs)
+        repository.commit("main", {name: blobs[name] for name in ("config.json", "vocab.txt")})
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, server.url)
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.chdir(tmp_path)
+        yield server
+
+
+def test_a_repository_of_the_hub_is_fetched_at_its_revision(hub, tmp_path, capsys, quick):
+    lines = lines_of(capsys, "tester/released", "out", "--revision", "v1")
+    assert lines[0].startswith("read tester/released/pytorch_model.bin: ")
+    assert not [asked for asked in hub.requests if asked.endswith(("tf_model.h5", "training_args.bin"))]
+    local = lines_of(capsys, tmp_path / "released", "local")
+    assert local[1:-1] == [line.replace("tester/", f"{tmp_path}/") for line in lines[1:-1]]
+    for name in ("model.safetensors", "config.json", "tokenizer.json"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
+
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    commit = hub.repositories["tester/released"].branches["v1"]
+    assert f"spanbert convert tester/released out --revision {commit}\n" in card
+    assert "\nbase_model: tester/released\n" in card and "converted from `tester/released`" in card
+    assert str(tmp_path) not in (tmp_path / "out" / "results.json").read_text(encoding="utf-8")
+
+
+def test_a_repository_that_cannot_be_converted_is_one_line(hub, capsys, monkeypatch):
+    for asked, message in (
+        (["tester/none"], "tester/none is no file or folder here, and not fetched from the Hub: "),
+        (["tester/released", "--revision", "v2"], "has no tester/released at v2, or not for this token"),
+        (["tester/released"], "tester/released has no weights; expected a fairseq checkpoint"),
+        (["tester/released.bin"], "tester/released.bin is not there"),
+        (["released", "--revision", "v1"], "released is not OWNER/NAME of a repository of the Hub"),
+        (["released/pytorch_model", "--revision", "v1"], "is not OWNER/NAME of a repository of the Hub"),
+    ):
+        assert message in error_of(capsys, asked[0], "out", *asked[1:])
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # where nothing listens
+    assert "cannot be reached" in error_of(capsys, "tester/other", "out")
+    assert not Path("out").exists()
 
 
 # The card

@@ -16,8 +16,11 @@ def add(commands) -> None:
         "keys in .safetensors. Heads that they lack are named. Nothing that a pickle names is run.",
         example="spanbert convert spanbert_hf_base.tar.gz spanbert-base-cased --vocab_file vocab.txt",
     )
-    command.add_argument("source", metavar="IN", help="file of weights, or a folder or .tar.gz with one")
+    command.add_argument(
+        "source", metavar="IN", help="file of weights, a folder or .tar.gz with one, or OWNER/NAME on the Hub"
+    )
     command.add_argument("output_dir", metavar="OUT", help="new folder")
+    command.add_argument("--revision", help="of the Hub's repository: branch, tag or commit")
     command.add_argument("--vocab_file", help="vocab.txt or dict.txt; default: a vocab.txt beside IN, if there is one")
     command.add_argument(
         "--tacred_dir", help="of a model of run_tacred.py: folder with the train.json and dev.json it was trained on"
@@ -42,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
         args.num_attention_heads,
         args.layer_norm_eps,
         args.tacred_dir,
+        args.revision,
     )
     print("\n".join(lines))
     return 0

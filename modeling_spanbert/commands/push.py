@@ -29,12 +29,8 @@ def add(commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from huggingface_hub.utils import disable_progress_bars
-
     from ..hub import PushError, planned, push
 
-    if not sys.stderr.isatty():
-        disable_progress_bars()  # which end without a new line where an upload fails
     where = {"private": args.private, "revision": args.revision}
     if args.dry_run:
         print("\n".join(planned(args.export_dir, args.hub_model_id, **where)))
