@@ -5,10 +5,11 @@ from pathlib import Path
 
 import yaml
 
-from eval.results import averages
+from eval.results import ALIASES, averages
 
 
 PAPER_SCORES = Path(__file__).with_suffix(".yaml")
+ABLATIONS = ("table_6", "table_7")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,25 @@ def load_tables() -> dict[str, Table]:
     """table_1 to table_7 and readme_base, with the columns that are not printed computed from the others."""
     content = yaml.safe_load(PAPER_SCORES.read_text(encoding="utf-8"))
     return {name: _table(**fields) for name, fields in content.items()}
+
+
+def published(task: str) -> list[dict]:
+    """A task's figures in the paper's main tables and the authors' README, one a metric: rows for results.json.
+
+    `scores` are percent, of SpanBERT and of the BERT that it is compared with. Without the ablations, Tables 6 and 7.
+    """
+    return [
+        {
+            "source": f"{table.title} ({table.size})",
+            "split": column.split,
+            "metric": column.metric,
+            "scores": {system: table.scores[system][number] for system in (table.compared, table.baseline)},
+        }
+        for name, table in load_tables().items()
+        if name not in ABLATIONS
+        for number, column in enumerate(table.columns)
+        if column.task == ALIASES.get(task, task)
+    ]
 
 
 def _table(columns: list[dict], scores: dict[str, list], **fields) -> Table:

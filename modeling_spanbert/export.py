@@ -336,7 +336,8 @@ def render_card(run: dict, results: dict) -> str:
     Of a fine-tuned one `run` has `task` ({"name", "pipeline_tag", "metric", "settings"}) and `usage` (Python with
     {model} for the model's name), `data` has "files" or "hub", "splits", "num_examples", "num_validation_examples",
     "num_rows", "mean_length", "notes" and "fingerprint", and `results` has `best_step`, `results` and `baseline` (rows
-    as those of eval/run.py: {"task", "split", "n", "metric", "value"}).
+    as those of eval/run.py: {"task", "split", "n", "metric", "value"}) and, where the paper has figures of the task,
+    `paper` (rows of `eval.paper_scores.published`).
 
     Of a converted one, of which nothing is known but its files, `run` has `usage`, `converted` ({"source", "file",
     "sha256", "model_class", "pipeline_tag", "told"}: see `convert_original_checkpoint.run_record`), an empty `data`,

@@ -389,7 +389,9 @@ def test_a_data_set_of_the_hub_is_a_source_too(tiny_run, monkeypatch):
     assert tiny_run.run("from_hub", train_file=None, validation_file=None, num_train_epochs=1) == 0
     record = json.loads((tiny_run.folder / "from_hub" / "run.json").read_text())
     assert record["data"]["hub"] == [str(folder)] and record["data"]["num_examples"] == 60
-    assert "model-index" in (tiny_run.folder / "from_hub" / "export" / "README.md").read_text()
+    card = (tiny_run.folder / "from_hub" / "export" / "README.md").read_text()
+    assert "| Table 5: GLUE (large) | test | accuracy | SpanBERT 79.0, Google BERT 71.1 |" in card
+    assert "model-index" in card
     listed = tiny_run.folder / "from_hub" / "export" / ".eval_results" / "rte.yaml"
     [entry] = parse_eval_result_entries(yaml.safe_load(listed.read_text()))
     [score] = json.loads((tiny_run.folder / "from_hub" / "results.json").read_text())["results"]

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from eval.paper_scores import published
 from eval.run import rows_of
 from eval.tasks.task import Task, sample
 from modeling_spanbert import SpanBertConfig
@@ -129,6 +130,7 @@ def task_scores(task: Task, examples: Examples, state: TrainerState, record: dic
         "versions": record["versions"],
         "results": rows_of(state.evaluation, **common),
         "baseline": rows_of(baseline, **common),
+        "paper": published(task.name),
         "summary": f"{task.name}, {common['n']:,} examples of {common['split']}: {metric} "
         f"{state.evaluation[metric]:.4g}, at step {state.best_step:,}; baseline: {baseline[metric]:.4g}",
     }
