@@ -6,6 +6,7 @@ Prints, for each of the ten largest clusters, how often it is mentioned, what it
 it is; then the text with its pronouns replaced.
 """
 
+import argparse
 import sys
 from bisect import bisect_right
 from collections import Counter
@@ -28,13 +29,22 @@ def table_of(result: CoreferenceResult) -> list[tuple[int, str, list[int]]]:
     return sorted(rows, key=lambda row: -row[0])
 
 
-def main(argv: list[str]) -> None:
-    model, text = argv
-    result = CoreferenceResolver.from_pretrained(model).predict(Path(text).read_text(encoding="utf-8"))
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="folder or repository of a model of coreference")
+    parser.add_argument("text_file", help="UTF-8")
+    args = parser.parse_args(argv)
+    try:
+        text = Path(args.text_file).read_text(encoding="utf-8")
+        result = CoreferenceResolver.from_pretrained(args.model).predict(text)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     for num_mentions, name, sentences in table_of(result)[:SHOWN]:
         print(f"{num_mentions:4}  {name}  (sentences {', '.join(map(str, sentences))})")
     print(f"\n{result.resolved_text()}")
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main())

@@ -6,6 +6,7 @@ An entity of a sentence is what is the subject or the object of one of its examp
 pairs of entities among their examples (relations or not), such as CoNLL04; what is in no pair counts as no entity.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -37,13 +38,21 @@ def tags_of(num_words: int, entities: dict[tuple[int, int], str]) -> list[str]:
     return tags
 
 
-def main(argv: list[str]) -> None:
-    source, target = argv
-    sentences = tagged_sentences(read_json(source))
-    Path(target).parent.mkdir(parents=True, exist_ok=True)
-    Path(target).write_text("".join(json.dumps(each) + "\n" for each in sentences), encoding="utf-8")
-    print(f"{len(sentences)} sentences in {target}")
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", help="JSON of TACRED's layout")
+    parser.add_argument("target", type=Path, help="file to write")
+    args = parser.parse_args(argv)
+    try:
+        sentences = tagged_sentences(read_json(args.source))
+        args.target.parent.mkdir(parents=True, exist_ok=True)
+        args.target.write_text("".join(json.dumps(each) + "\n" for each in sentences), encoding="utf-8")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(sentences)} sentences in {args.target}")
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main())

@@ -43,6 +43,8 @@ def run(argv: list[str] | None) -> int:
     if not sys.stderr.isatty():  # bars end without a new line where something fails
         disable_progress_bars()
         transformers.utils.logging.disable_progress_bar()
+    if "TRANSFORMERS_VERBOSITY" not in os.environ:
+        transformers.utils.logging.set_verbosity_error()  # what a checkpoint lacks is an error of ours, in one line
     try:
         return args.run(args)
     except BrokenPipeError:

@@ -7,8 +7,9 @@ import subprocess
 import sys
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, tiny_config, tiny_tokenizer
 
+from modeling_spanbert import SpanBertModel
 from modeling_spanbert.__main__ import main, parser
 from modeling_spanbert.commands import push
 
@@ -42,6 +43,16 @@ def test_it_ends_quietly_when_nobody_reads_on(command, tmp_path):
     found = subprocess.run(program, stdout=writing, stderr=subprocess.PIPE, env=environment, cwd=tmp_path)
     os.close(writing)
     assert (found.returncode, found.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_a_model_without_the_head_is_one_line(tmp_path):
+    SpanBertModel(tiny_config()).save_pretrained(tmp_path / "encoder")
+    tiny_tokenizer().save_pretrained(tmp_path / "encoder")
+    program = [sys.executable, "-m", "modeling_spanbert", "predict", "fill", "a [BLANK]", "--model_name_or_path"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    found = subprocess.run([*program, "encoder"], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert found.returncode == 2 and found.stdout == ""
+    assert found.stderr.startswith("error: encoder cannot fill blanks") and found.stderr.count("\n") == 1
 
 
 def test_an_interruption_is_no_traceback(tmp_path, monkeypatch, capsys):

@@ -50,6 +50,21 @@ def test_the_clusters_of_a_text_are_listed_by_size(tmp_path):
     assert resolved == "the queen saw a dog. The queen won a dog. We lost."
 
 
+@pytest.mark.parametrize(
+    ("script", "argv"),
+    [("coreference_of_your_text.py", ["model", "none.txt"]), ("entities_of_relations.py", ["none.json", "out.jsonl"])],
+)
+def test_what_is_not_there_is_one_line(script, argv, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    main = runpy.run_path(str(ROOT / "examples" / script))["main"]
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "none." in error and error.count("\n") == 1
+    with pytest.raises(SystemExit) as exit_status:
+        main([])
+    assert exit_status.value.code == 2 and not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_own_text_is_trained_on_and_a_run_goes_on_where_it_was(tmp_path):
     SpanBertForPreTraining(tiny_config()).save_pretrained(tmp_path / "model")
