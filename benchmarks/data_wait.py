@@ -78,8 +78,8 @@ def measure(shape: Shape, dtype: str, num_steps: int, made_up_text: Path | None)
     """Seconds of each step's wait for its batch and of its update, in this process."""
     from accelerate import Accelerator
 
+    from modeling_spanbert.cpu import use_fast_cpu_paths
     from training.batches import KeyedBatches, make_collator
-    from training.hardware import use_fast_cpu_paths
     from training.initial_model import initial_model
     from training.loop import update
     from training.optimization import decoupled_adamw

@@ -66,7 +66,7 @@ def set_up(side: str, case: Shape, dtype: str, num_batches: int) -> dict:
     """Makes this process that side; says what it is, and how many real tokens each of its batches has."""
     from training_step import environment, made_up_ids, our_side, row_of_sequences
 
-    from training.hardware import use_fast_cpu_paths
+    from modeling_spanbert.cpu import use_fast_cpu_paths
 
     use_fast_cpu_paths()
     ids = made_up_ids(case, num_batches).reshape(-1, case.length)

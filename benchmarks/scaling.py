@@ -4,9 +4,9 @@
     python benchmarks/scaling.py --size tiny --axes vocabulary --rounds 1
 
 The step is that of training_step.py, of a model of `--size`, each case in a process of its own, one after the other in
-each round. With "length of rows" and "processes" a step has 2,048 tokens, always. Two processes share the cores and
-the batch of one, and exchange gradients over gloo. The growth beside a figure is its exponent since the case before: 1
-is proportional, less has a fixed part.
+each round. By "length of rows" and by "processes" a step has 2,048 tokens, always: what is proportional to tokens does
+not grow. Two processes share the cores and the batch of one, and exchange gradients over gloo. The growth beside a
+figure is its exponent since the case before: 0 is none, 1 proportional to the value.
 """
 
 import argparse
@@ -36,6 +36,9 @@ from training_step import (
 )
 
 from training.arguments import one_line_errors
+
+
+OF_CONSTANT_TOKENS = ("length of rows", "processes")
 
 
 class Case(NamedTuple):
@@ -132,6 +135,7 @@ def rows_of(results: list[dict]) -> list[list[str]]:
                 with_range(result["seconds"], 3),
                 grown[0],
                 f"{result['tokens'] / median:,.0f}",
+                f"{result['flops_per_token'] / 1e6:,.1f}",
                 f"{result['memory'] / 1e6:,.0f}",
                 grown[1],
             ]
@@ -140,12 +144,13 @@ def rows_of(results: list[dict]) -> list[list[str]]:
 
 
 def plot(axis: str, results: list[dict], folder: Path) -> None:
-    """Seconds as an SVG file, beside the straight line through the first case."""
+    """Seconds as an SVG file; dashed, what they would be if they were in proportion to the tokens, or the value."""
     from eval.charts import svg_curve
 
     measured = [(result["value"], result["seconds"]["median"]) for result in results]
     (first, seconds), last = measured[0], measured[-1][0]
-    curves = {"a step": measured, "proportional": [(first, seconds), (last, seconds * last / first)]}
+    at_last = seconds if axis in OF_CONSTANT_TOKENS else seconds * last / first
+    curves = {"a step": measured, "proportional": [(first, seconds), (last, at_last)]}
     image = svg_curve(f"Seconds by {axis}", curves, "seconds a step", axis, from_zero=True, dashed=["proportional"])
     text = str(image).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
     folder.joinpath(f"{axis.replace(' ', '_')}.svg").write_text(text + "\n", encoding="utf-8")
@@ -178,7 +183,7 @@ def main(argv: list[str] | None = None) -> None:
     print(
         f"{arguments.size}, {dtype}, {arguments.rounds} rounds; seconds: median [min-max]; MB: as in training_step.py"
     )
-    header = ["processes x rows x length", "s", "growth", "tok/s", "MB", "growth of MB"]
+    header = ["processes x rows x length", "s", "growth", "tok/s", "MFLOP a token", "MB", "growth of MB"]
     for axis, of_axis in results.items():
         print(f"\n{table([axis, *header], rows_of(of_axis), arguments.markdown)}")
         if arguments.plots:

@@ -238,7 +238,7 @@ def set_up(side: str, shape: Shape, dtype: str, num_batches: int) -> dict:
 
     from eval.memory import peak_memory
     from modeling_spanbert import SIZES
-    from training.hardware import use_fast_cpu_paths
+    from modeling_spanbert.cpu import use_fast_cpu_paths
     from training.progress import flops_per_token
 
     if shape.size not in SIZES:

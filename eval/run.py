@@ -27,6 +27,7 @@ from eval.results import ALIASES, read_run
 from eval.tasks import TASKS, find_task
 from eval.tasks.extractive_qa import HALVES, ExtractiveQa
 from eval.tasks.task import Task, configured, open_model, sample
+from modeling_spanbert.cpu import use_fast_cpu_paths
 from modeling_spanbert.export import write_whole
 from modeling_spanbert.hub import export_at
 
@@ -114,6 +115,8 @@ def add_to_export(export_dir: Path, results_dir: Path, files: dict[str, str]) ->
 def evaluate(task: Task, examples: list[dict], split: str, arguments: argparse.Namespace, folder: Path) -> dict:
     """Predicts, writes the predictions into `folder`, and returns what results.json says of the task."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cpu":
+        use_fast_cpu_paths()
     model, tokenizer = open_model(task, arguments.model_name_or_path, arguments.revision, device)
     limit = model.config.max_position_embeddings
     if (arguments.max_seq_length or 0) > limit:

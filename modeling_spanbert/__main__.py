@@ -5,11 +5,13 @@ import os
 import signal
 import sys
 
+import torch
 import transformers
 from huggingface_hub.utils import disable_progress_bars
 
 from .commands import COMMANDS
 from .commands.arguments import epilog
+from .cpu import use_fast_cpu_paths
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,6 +47,8 @@ def run(argv: list[str] | None) -> int:
         transformers.utils.logging.disable_progress_bar()
     if "TRANSFORMERS_VERBOSITY" not in os.environ:
         transformers.utils.logging.set_verbosity_error()  # what a checkpoint lacks is an error of ours, in one line
+    if not torch.cuda.is_available():
+        use_fast_cpu_paths()
     try:
         return args.run(args)
     except BrokenPipeError:

@@ -1,15 +1,11 @@
-"""The machine: what it is called in run.json, and its fast paths on a CPU."""
+"""The machine: what it is called in run.json, and what of a launch does not fit it."""
 
-import ctypes
 import os
 import platform
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedType
-
-
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
 
 
 def describe_hardware(accelerator: Accelerator) -> str:
@@ -23,23 +19,6 @@ def describe_hardware(accelerator: Accelerator) -> str:
         ]
         cpu = names[0] if names else cpu
     return f"CPU ({cpu}), {accelerator.num_processes} x {torch.get_num_threads()} threads"
-
-
-def use_fast_cpu_paths() -> None:
-    """Keeps freed memory for the next step, and sends fp32 products through oneDNN where that is exact and faster.
-
-    glibc gives large tensors back to the system and faults them in anew each step, a quarter of the time of small
-    models; kept, the process stays at its peak memory. torch's own fp32 products use AVX2 on CPUs that are not
-    Intel's, where oneDNN uses AVX-512; without AVX-512 oneDNN is the slower one, and with AMX it would compute in
-    bf16, so there torch's default stays. No effect on results beyond the last bits. Not for runs on a GPU, where the
-    same setting would allow TF32.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, -1)
-    if torch.backends.cpu.get_cpu_capability() == "AVX512" and not torch.cpu._is_amx_tile_supported():
-        torch.set_float32_matmul_precision("medium")
 
 
 def launch_notes(accelerator: Accelerator) -> list[str]:

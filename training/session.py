@@ -8,10 +8,11 @@ import torch
 import transformers
 from accelerate import Accelerator, InitProcessGroupKwargs
 
+from modeling_spanbert.cpu import use_fast_cpu_paths
 from training.arguments import RunArguments, UpdateArguments
 from training.best import Best
 from training.checkpoint import check_output_dir, claim_output_dir
-from training.hardware import check_launch, use_fast_cpu_paths
+from training.hardware import check_launch
 from training.loop import TrainerState, resume
 from training.processes import check_same, together
 from training.progress import Progress, running
