@@ -363,7 +363,7 @@ class SpanBertModel(SpanBertPreTrainedModel):
         if sequence_ids is None and not any(
             kwargs.get(name, getattr(self.config, name)) for name in ("output_hidden_states", "output_attentions")
         ):
-            unpadded = real_tokens(attention_mask, self.config._attn_implementation)
+            unpadded = real_tokens(attention_mask, shape, self.config._attn_implementation)
         if unpadded is not None:
             input_ids, inputs_embeds, token_type_ids, position_ids = (
                 None if tensor is None else unpadded.pick(tensor.expand(*shape, *tensor.shape[2:]))

@@ -41,14 +41,14 @@ class RealTokens(NamedTuple):
         }
 
 
-def real_tokens(attention_mask: torch.Tensor | None, implementation: str) -> RealTokens | None:
-    """Those where `attention_mask` (B, T) is not 0, or None where the batch is better encoded as it is.
+def real_tokens(attention_mask: torch.Tensor | None, shape: tuple[int, int], implementation: str) -> RealTokens | None:
+    """Those where `attention_mask` is not 0, or None where the batch of `shape` (B, T) is better encoded as it is.
 
-    That is where little of it is padding, all of it, or nothing is known of it; where a graph is recorded, whose
+    That is where little of it is padding, all of it, or the mask is not (B, T); where a graph is recorded, whose
     shapes must not follow the values; and on accelerators without flash attention, where a call a row costs more.
     """
     recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if attention_mask is None or attention_mask.dim() != 2 or recorded:
+    if attention_mask is None or attention_mask.shape != shape or recorded:
         return None
     if attention_mask.device.type != "cpu" and "flash" not in implementation:
         return None

@@ -78,19 +78,25 @@ def test_what_is_asked_for_by_layer_has_the_shape_of_the_batch(asked):
 
 def test_only_what_is_worth_it_is_unpadded():
     mask = ragged_batch()["attention_mask"]
-    assert real_tokens(mask, "sdpa").lengths == [3, 8, 1, 5]
-    assert real_tokens(torch.ones(2, 9), "sdpa") is None
-    assert real_tokens(torch.zeros(2, 9), "sdpa") is None
-    assert real_tokens(None, "sdpa") is None
-    assert real_tokens(mask[:, None, None], "sdpa") is None
-    mask = torch.ones(2, 10)
-    mask[0, 9] = 0  # 5 % of padding
-    assert real_tokens(mask, "sdpa") is None
+    assert real_tokens(mask, mask.shape, "sdpa").lengths == [3, 8, 1, 5]
+    assert real_tokens(None, mask.shape, "sdpa") is None
+    for other in (mask[:, :-1], mask[:, None, None]):
+        assert real_tokens(other, mask.shape, "sdpa") is None
+    little_padding = torch.ones(2, 10)
+    little_padding[0, 9] = 0
+    for mask in (torch.ones(2, 9), torch.zeros(2, 9), little_padding):
+        assert real_tokens(mask, mask.shape, "sdpa") is None
+
+
+def test_a_mask_of_another_shape_is_refused_as_before():
+    batch = ragged_batch()
+    batch["attention_mask"] = batch["attention_mask"][:, :-1]
+    with pytest.raises((ValueError, RuntimeError)):
+        SpanBertModel(tiny_config()).eval()(**batch)
 
 
 def test_flash_attention_is_told_where_sequences_end():
-    arguments = real_tokens(ragged_batch()["attention_mask"], "flash_attention_2").attention_arguments(
-        "flash_attention_2"
-    )
+    mask, flash = ragged_batch()["attention_mask"], "flash_attention_2"
+    arguments = real_tokens(mask, mask.shape, flash).attention_arguments(flash)
     assert arguments["cu_seq_lens_q"].tolist() == arguments["cu_seq_lens_k"].tolist() == [0, 3, 11, 12, 17]
     assert arguments["max_length_q"] == arguments["max_length_k"] == 8
