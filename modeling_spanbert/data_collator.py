@@ -173,10 +173,11 @@ class DataCollatorForSpanMasking:
 
     def _rngs(self, examples: list[dict]) -> list[np.random.Generator]:
         """A generator a row: keyed (`seed`, sample number), or one of fresh entropy for all rows that cannot be."""
-        fresh = np.random.default_rng()
+        fresh = None
         rngs = []
         for row, example in enumerate(examples):
             if self.seed is None or (self.num_static_masks is None and "sample_number" not in example):
+                fresh = fresh or np.random.default_rng()
                 rngs.append(fresh)
             else:
                 key = self._sample_key(row, example)

@@ -49,7 +49,7 @@ def test_data_wait_measures_the_share(load, tmp_path, monkeypatch, capsys):
     options = ["--shapes", "tiny:2x32", "--dtypes", "fp32", "--steps", "2", "--made_up_text", "--markdown"]
     data_wait.main([*options, "--json", str(tmp_path / "results.json")])
     [result] = results_of(tmp_path / "results.json")
-    assert 0 < result["share"] < 1 and result["steps"] == 2
+    assert 0 < result["share"] < 1 and result["steps"] == result["steps_at_once"] == 32
     assert "| tiny 2x32 | fp32 " in capsys.readouterr().out
 
 

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from training.arguments import MaskingArguments, OptimizationArguments, UpdateAr
 from training.blocks import Blocks
 
 
+ROWS_AT_ONCE = 64  # are masked together: more cost hardly less a row
 HELD_OUT_SEED = 0  # of no run in particular, so that runs are compared on the same masks
 
 
@@ -34,6 +36,7 @@ class Batches(Dataset, ABC):
 
     nothing_to_predict = "nothing to predict"
     held_out_name = "held-out"
+    steps_at_once = 1  # that are made together, where `__getitems__` makes them so
 
     def __init__(
         self,
@@ -91,11 +94,12 @@ class Batches(Dataset, ABC):
         loader = DataLoader(
             self,
             sampler=range(first_step, last_step),
-            batch_size=None,
+            batch_size=self.steps_at_once,
+            collate_fn=list,  # steps stay steps
             num_workers=num_workers,
             pin_memory=torch.cuda.is_available(),
         )
-        return iter(loader)
+        return chain.from_iterable(loader)
 
 
 class KeyedBatches(Batches):
@@ -121,6 +125,24 @@ class KeyedBatches(Batches):
                 f"(global_batch_size={optimization.global_batch_size}): lower global_batch_size, or give more text"
             )
 
+    @property
+    def steps_at_once(self) -> int:
+        """Those of small batches, whose time goes into calls of numpy, not into its arithmetic, are made together."""
+        if self.collate.pad_to_multiple_of != self.rows.max_seq_length:
+            return 1  # each micro-batch is as wide as its longest row
+        return max(1, ROWS_AT_ONCE // (self.global_batch_size // self.num_processes))
+
+    def __getitems__(self, steps: list[int]) -> list[list[dict[str, torch.Tensor]]]:
+        """`self[step]` of each step: a row's mask is a function of the row and its sample number, in any batch."""
+        if self.steps_at_once == 1:
+            return [self[step] for step in steps]
+        numbers = [micro_batch for step in steps for micro_batch in self.sample_numbers(step)]
+        together = self.collate([self._example(n) for n in chain.from_iterable(numbers)])
+        tensors = zip(*(tensor.split(self.per_device_batch_size) for tensor in together.values()), strict=True)
+        micro_batches = [dict(zip(together, values, strict=True)) for values in tensors]
+        accumulated = len(numbers) // len(steps)
+        return [micro_batches[first : first + accumulated] for first in range(0, len(numbers), accumulated)]
+
     def counts(self, batch: dict[str, torch.Tensor]) -> dict[str, int]:
         """Masked tokens, and rows for next sentence prediction."""
         labels = batch["labels"]
@@ -131,7 +153,7 @@ class KeyedBatches(Batches):
         row = int(self._order(epoch)[i])
         if self.collate.num_static_masks is not None:
             sample_number = epoch * len(self.rows) + row  # masks come back to a row, wherever a pass has it
-        return dict(self.rows[row]) | {"sample_number": sample_number, "num_samples": len(self.rows)}
+        return {**self.rows[row], "sample_number": sample_number, "num_samples": len(self.rows)}
 
 
 def make_collator(

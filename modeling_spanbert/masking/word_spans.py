@@ -9,6 +9,7 @@ import numpy as np
 from .scheme import MaskingScheme, check_flag
 
 
+NO_WORD = 0  # the number of no word, so of no tokens
 DRAWS = 24  # at a time; a row of 510 tokens needs about 18 geometric spans
 
 
@@ -106,15 +107,16 @@ class WordSpanMasking(MaskingScheme):
                 words, first_token[rows], num_tokens[rows], annotated, first_annotated[rows], num_annotated[rows]
             )
             first, lengths, given_up = self.draw(row_words, u)  # (D, R) each
-            spans = first[..., None] + nth  # (D, R, L), words
+            spans = np.where(nth < lengths[..., None], first[..., None] + nth, NO_WORD)  # (D, R, L)
             left_here = left[rows]  # (R,)
-            for span, drawn, if_visible in zip(spans, nth < lengths[..., None], given_up, strict=True):
+            for span, least in zip(spans, given_up, strict=True):
                 unmasked = visible.take(span)  # (R, L)
-                limit = left_here * ((unmasked[:, 0] > 0) | ~if_visible)  # (R,)
-                taken = self.take(unmasked * drawn, limit[:, None])  # (R, L)
+                limit = left_here * (unmasked[:, 0] >= least)  # (R,)
+                taken = self.take(unmasked, limit[:, None])  # (R, L)
                 visible[span] = unmasked - taken
-                left_here -= taken.sum(1)
-                if not left_here.any():
+                # taken.sum(1) and left_here.any() are Python around these, which small batches wait for.
+                left_here -= np.add.reduce(taken, axis=1)
+                if not np.count_nonzero(left_here):
                     break
             left[rows] = left_here
             rows = rows[left_here > 0]
