@@ -296,6 +296,15 @@ def test_words_looked_up_give_the_ids_of_the_whole_text(text):
     assert ids.tolist() == plain and lengths.sum() == len(plain) and num_short == 0
 
 
+def test_words_are_encoded_many_in_a_string(monkeypatch):
+    monkeypatch.setattr("training.encoding.WORDS_AT_ONCE", 3)
+    encoder = Encoder(tiny_tokenizer())
+    for text in ("the game", "was played, was won by kings and by #queens# of old", "", "the [MASK] of old, Zoë"):
+        ids = encoder.encode([Document(text, False)], 0).input_ids
+        assert ids.tolist() == encoder.backend.encode(text, add_special_tokens=False).ids
+    assert len(encoder.words) == 14
+
+
 def test_special_tokens_in_a_text_are_text():
     ids = Encoder(tiny_tokenizer()).encode([Document("the [MASK] game [SEP] was [CLS]", False)], 0)[0]
     assert not set(ids.tolist()) & {0, 2, 3, 4}

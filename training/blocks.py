@@ -241,7 +241,7 @@ def _tokenize(
     has_capitals = False
     progress = tqdm(desc="tokenizing", unit=" tokens", unit_scale=True, delay=3)  # small corpora pass in silence
     with ArrowWriter(path=str(folder / "tokens.arrow"), features=features, writer_batch_size=1) as writer, progress:
-        for texts in _parts(corpus.documents()):
+        for texts in parts_of(corpus.documents()):
             spans = [annotations.of(document) for document in texts] if annotations else None
             encoded = encoder.encode(texts, MIN_TOKENS, spans)
             num_tokens = len(encoded.input_ids)
@@ -286,7 +286,7 @@ def _nothing_left(corpus: Corpus, num_short: int) -> str:
     return f"{corpus.name}: no text found"
 
 
-def _parts(documents: Iterable[Document]) -> Iterator[list[Document]]:
+def parts_of(documents: Iterable[Document]) -> Iterator[list[Document]]:
     """Runs of documents of about PART_CHARACTERS together."""
     part, size = [], 0
     for document in documents:

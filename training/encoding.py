@@ -2,13 +2,14 @@
 
 A BERT tokenizer cuts at white space before all else, so a word has the same pieces wherever it stands: each distinct
 word is encoded once (by the tokenizer itself) and looked up ever after, about ten times faster than encoding the text.
+New words are encoded many in a string, which costs a third of a string each.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
 from modeling_spanbert.text import split_sentences
@@ -17,6 +18,8 @@ from training.corpus import Document
 
 MAX_CHARACTERS = 2_000  # of a sentence; a longer one is cut at white space, so that memory stays bounded
 MAX_WORDS = 500_000  # that are remembered: about 100 MB
+WORDS_AT_ONCE = 2_000  # in a string
+BETWEEN_WORDS = "\n"  # and in none of them
 
 
 class Encoded(NamedTuple):
@@ -38,7 +41,13 @@ class Encoder:
         self.backend.no_padding()
         self.description = self.backend.to_str()  # equal for equal tokenizers, whatever they were used for before
         self.backend.encode_special_tokens = True
-        self.words: dict[str, bytes] | None = {} if _is_word_by_word(self.backend) else None
+        self.words: dict[str, bytes] | None = None  # int32 ids as bytes, which can be joined fast
+        if _is_word_by_word(self.backend):
+            self.words = {}
+            self.of_words = Tokenizer.from_str(self.description)
+            self.of_words.encode_special_tokens = True
+            # An added token is cut out of the text before all else: what is around it is encoded as if it stood alone.
+            self.of_words.add_tokens([AddedToken(BETWEEN_WORDS, normalized=False)])
 
     def encode(self, documents: list[Document], min_tokens: int, spans: list[np.ndarray] | None = None) -> Encoded:
         """The documents with at least `min_tokens` tokens; `spans`: first characters and ends (K, 2) in each one."""
@@ -98,15 +107,29 @@ class Encoder:
             num_words.append(len(of_sentence))
         if len(self.words) > MAX_WORDS:
             self.words.clear()
-        unknown = sorted(set(words) - self.words.keys())
-        encodings = self.backend.encode_batch_fast(unknown, add_special_tokens=False)
-        for word, encoding in zip(unknown, encodings, strict=True):
-            self.words[word] = np.array(encoding.ids, np.int32).tobytes()  # bytes, which can be joined fast
+        self._learn(list(set(words).difference(self.words)))
         pieces = list(map(self.words.__getitem__, words))
         ids = np.frombuffer(b"".join(pieces), np.int32)
-        ends = np.cumsum([0, *map(len, pieces)]) // ids.itemsize  # (words + 1,)
+        ends = np.zeros(len(words) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, pieces), np.int64, len(words)) // ids.itemsize, out=ends[1:])
         word_ends = np.cumsum([0, *num_words])  # (sentences + 1,)
         return ids, np.diff(ends[word_ends]).astype(np.int32)
+
+    def _learn(self, words: list[str]) -> None:
+        """Adds `words`, all new, to those that are remembered."""
+        firsts = range(0, len(words), WORDS_AT_ONCE)
+        texts = [BETWEEN_WORDS.join(words[first : first + WORDS_AT_ONCE]) for first in firsts]
+        between = self.of_words.token_to_id(BETWEEN_WORDS)
+        ids = []
+        for encoding in self.of_words.encode_batch_fast(texts, add_special_tokens=False):
+            ids += [*encoding.ids, between]
+        ids = np.array(ids, np.int32)
+        ends = np.flatnonzero(ids == between).tolist()  # (words,)
+        as_bytes, size = ids.tobytes(), ids.itemsize
+        start = 0
+        for word, end in zip(words, ends, strict=True):
+            self.words[word] = as_bytes[size * start : size * end]
+            start = end + 1
 
 
 def spans_in_tokens(document: np.ndarray, characters: np.ndarray, spans: list[tuple[np.ndarray, bool]]) -> np.ndarray:
