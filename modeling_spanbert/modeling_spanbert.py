@@ -326,12 +326,15 @@ class SpanBertModel(SpanBertPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         sequence_ids: torch.Tensor | None = None,
+        max_sequences: int | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPooling:
         """Encodes `input_ids` (B, T) or `inputs_embeds` (B, T, H).
 
         `sequence_ids` (B, T): 1, 2, … per sequence of a packed row, 0 = padding. Sequences of a row do not see each
         other, and `position_ids`, when not given, restart in each; `attention_mask` is not needed then.
+        `max_sequences`: as many as a batch may hold, a row's padding counted as one; with it the shapes of flash
+        attention's inputs are the same in every batch, and no step waits for the device to count them.
 
         Where much of the batch is padding, it is left out of the computation (see `unpadding.real_tokens`), and the
         output there is 0; not so where `output_hidden_states` or `output_attentions` are asked for.
@@ -379,7 +382,7 @@ class SpanBertModel(SpanBertPreTrainedModel):
                 config=self.config, inputs_embeds=hidden_states, attention_mask=attention_mask
             )
         else:
-            attention_mask, packing = packed_attention(self.config, hidden_states, sequence_ids)
+            attention_mask, packing = packed_attention(self.config, hidden_states, sequence_ids, max_sequences)
             kwargs |= packing
         hidden_states = self.encoder(hidden_states, attention_mask, **kwargs)
         if unpadded is not None:
@@ -395,16 +398,25 @@ def sequence_starts(sequence_ids: torch.Tensor) -> torch.Tensor:
     return torch.where(begins, position, 0).cummax(dim=1).values
 
 
-def packed_attention(config: SpanBertConfig, hidden_states: torch.Tensor, sequence_ids: torch.Tensor):
+def packed_attention(
+    config: SpanBertConfig, hidden_states: torch.Tensor, sequence_ids: torch.Tensor, max_sequences: int | None = None
+):
     """The attention mask of packed rows in the form that `config._attn_implementation` takes, and its keywords.
 
     Tokens of equal `sequence_ids` see each other. So does padding, alone: no row of scores is empty, none is NaN.
+    Flash attention is told of `max_sequences`, where it is given: those that the batch does not have are empty.
     """
     implementation = config._attn_implementation
     if "flash" in implementation:  # sequences laid end to end, padding as sequences of their own
         begins = sequence_starts(sequence_ids) == torch.arange(sequence_ids.shape[1], device=sequence_ids.device)
-        offsets = F.pad(begins.flatten().nonzero().flatten(), (0, 1), value=sequence_ids.numel()).to(torch.int32)
-        longest = int(offsets.diff().max())
+        if max_sequences is None:
+            offsets = F.pad(begins.flatten().nonzero().flatten(), (0, 1), value=sequence_ids.numel())
+            longest = int(offsets.diff().max())
+        else:
+            check_limit("max_sequences", max_sequences, begins)
+            offsets = torch.nonzero_static(begins.flatten(), size=max_sequences + 1, fill_value=begins.numel())
+            offsets, longest = offsets.flatten(), sequence_ids.shape[1]
+        offsets = offsets.to(torch.int32)
         return None, {
             "cu_seq_lens_q": offsets,
             "cu_seq_lens_k": offsets,
@@ -426,9 +438,23 @@ def packed_attention(config: SpanBertConfig, hidden_states: torch.Tensor, sequen
     return visible, {}
 
 
+def can_be_checked(values: torch.Tensor) -> bool:
+    """Whether one may look at them: not in a graph, nor on a device, for which the step would have to wait.
+
+    There torch itself stops at what is out of range, if less politely.
+    """
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def check_limit(name: str, limit: int, places: torch.Tensor) -> None:
+    """Raises ValueError where more of `places` are True than the keyword `name` allows."""
+    if can_be_checked(places) and int(places.sum()) > limit:
+        raise ValueError(f"{name}={limit}, but the batch has {int(places.sum())}: raise it, or leave it out")
+
+
 def check_labels(labels: torch.Tensor, highest: int) -> None:
     """Raises ValueError for labels that are neither 0 to `highest` nor -100, which is not predicted."""
-    if torch.compiler.is_compiling():
+    if not can_be_checked(labels):
         return
     labels = labels[labels != -100]
     if not len(labels):
@@ -455,6 +481,21 @@ def cross_entropy(logits, labels, num_items_in_batch: torch.Tensor | int | None 
         num_items_in_batch = (labels != -100).sum()
     loss = F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten().long(), reduction="sum")
     return per_item(loss, num_items_in_batch)
+
+
+def masked_tokens(labels: torch.Tensor, max_masked_tokens: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where `labels` (B, T) are not -100, in the B T tokens of the batch, and the labels there, (N,) each.
+
+    With `max_masked_tokens` N is that number: those that the batch does not have are at place 0, with the target -100.
+    """
+    masked = (labels != -100).flatten()
+    if max_masked_tokens is None:
+        places = masked.nonzero().flatten()
+        return places, labels.flatten()[places]
+    check_limit("max_masked_tokens", max_masked_tokens, masked)
+    places = torch.nonzero_static(masked, size=max_masked_tokens, fill_value=-1).flatten()
+    targets = labels.flatten()[places].masked_fill(places < 0, -100)
+    return places.clamp(min=0), targets
 
 
 class SpanBertHeadModel(SpanBertPreTrainedModel):
@@ -547,6 +588,7 @@ class SpanBertForPreTraining(SpanBertHeadModel):
         next_sentence_label: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         num_sequences_in_batch: torch.Tensor | int | None = None,
+        max_masked_tokens: int | None = None,
         **kwargs,
     ) -> SpanBertForPreTrainingOutput:
         """Takes a batch of `DataCollatorForSpanMasking`; all tensors (B, T) but `next_sentence_label` (B,).
@@ -559,6 +601,9 @@ class SpanBertForPreTraining(SpanBertHeadModel):
             next_sentence_label: 1 = the second sequence is a random one, 0 = it is the next.
             num_items_in_batch: N of the whole update; default: the masked tokens of this batch.
             num_sequences_in_batch: rows of the whole update, for NSP; default: the rows of this batch.
+            max_masked_tokens: as many as a batch may have. In training the heads then compute that number of rows in
+                every batch, those beyond the masked tokens with weight 0: shapes are constant, as compiled steps need,
+                and nothing waits for the device to count. Beyond it tokens would be lost, which is refused on a CPU.
 
         The SBO part is computed when its three keys are given. Without masked tokens the loss is 0, never NaN.
         Raises `ValueError` for labels outside of the vocabulary, for span positions beyond `max_span_positions`, and
@@ -582,7 +627,10 @@ class SpanBertForPreTraining(SpanBertHeadModel):
         if labels is None:
             parts = self._predict(encoded.last_hidden_state, boundaries)
         else:
-            parts = self._masked_token_losses(encoded.last_hidden_state, labels, boundaries, num_items_in_batch)
+            places, targets = masked_tokens(labels, max_masked_tokens if self.training else None)
+            parts = self._masked_token_losses(
+                encoded.last_hidden_state, places, targets, boundaries, num_items_in_batch
+            )
         if "nsp" in objectives:
             parts["seq_relationship_logits"] = self.cls.seq_relationship(encoded.pooler_output)  # (B, 2)
             if next_sentence_label is not None:
@@ -605,13 +653,13 @@ class SpanBertForPreTraining(SpanBertHeadModel):
             parts["boundary_logits"] = self.cls.span_boundary(*self._around(hidden_states, boundaries, places))
         return parts
 
-    def _masked_token_losses(self, hidden_states, labels, boundaries, num_items_in_batch) -> dict[str, torch.Tensor]:
+    def _masked_token_losses(
+        self, hidden_states, places, targets, boundaries, num_items_in_batch
+    ) -> dict[str, torch.Tensor]:
         """Losses over the N masked tokens only, nothing of size B T V is built; and their logits in eval mode."""
-        places = (labels != -100).flatten().nonzero().flatten()  # (N,) in the B T tokens of the batch
-        targets = labels.flatten()[places]  # (N,)
         check_labels(targets, self.config.vocab_size - 1)
         if num_items_in_batch is None:
-            num_items_in_batch = len(targets)
+            num_items_in_batch = (targets != -100).sum()
         heads = {"mlm_loss": self.cls.predictions}
         hidden = [self.cls.predictions.transform(hidden_states.flatten(0, 1).index_select(0, places))]  # (N, H)
         head_targets = [targets]
@@ -649,7 +697,7 @@ class SpanBertForPreTraining(SpanBertHeadModel):
         """For the tokens at `places` (N,): the encoder's output at s-1 and at e+1 (N, H), and i-s (N,), or -1."""
         left, right, position = (key.flatten()[places] for key in boundaries)  # (N,) each
         limit = self.config.max_span_positions
-        if not torch.compiler.is_compiling() and len(position) and int(position.max()) >= limit:
+        if can_be_checked(position) and len(position) and int(position.max()) >= limit:
             raise ValueError(
                 f"span_position {int(position.max())} in the batch, but max_span_positions={limit}: "
                 f"give the collator max_span_positions={limit}"

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 
 IGNORED = -100
+VOCABULARY_MULTIPLE = 64
 BLOCK_SIZE = 2**19  # logits that are worked on at a time: 2 MB in fp32, which stay in a core's cache
 
 
@@ -22,9 +23,20 @@ def vocabulary_losses(
     """
     if hidden.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling():
         return VocabularyCrossEntropy.apply(hidden, weight, bias, targets)
+    if hidden.device.type == "cuda":
+        weight, bias = padded_vocabulary(weight, bias)
     logits = F.linear(hidden, weight).float() + bias[:, None]  # (K, N, V)
     losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=IGNORED)
     return losses.view(targets.shape).sum(1)
+
+
+def padded_vocabulary(weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """`weight` (V, H) and `bias` (K, V) with V rounded up to a multiple of 64, the tile of a GPU's product.
+
+    The entries that are added have probability 0, and no gradient.
+    """
+    missing = -len(weight) % VOCABULARY_MULTIPLE
+    return F.pad(weight, (0, 0, 0, missing)), F.pad(bias, (0, missing), value=-torch.inf)
 
 
 class VocabularyCrossEntropy(torch.autograd.Function):

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from modeling_spanbert import vocabulary_loss
-from modeling_spanbert.vocabulary_loss import vocabulary_losses
+from modeling_spanbert.vocabulary_loss import padded_vocabulary, vocabulary_losses
 
 
 NUM_HEADS, NUM_TARGETS, HIDDEN, VOCABULARY = 2, 7, 16, 50
@@ -79,3 +79,22 @@ def test_scores_far_apart_give_no_infinity():
 def test_without_targets_losses_and_gradients_are_zero():
     values, gradients = value_and_gradients(vocabulary_losses, inputs(num_targets=0))
     assert values.tolist() == [0, 0] and not gradients[1].any() and not gradients[2].any()
+
+
+@pytest.mark.parametrize("size", [50, 64, 65])
+def test_a_vocabulary_padded_for_the_product_changes_neither_losses_nor_gradients(size):
+    torch.manual_seed(0)
+    hidden, _, _, targets = inputs()
+    weight = torch.randn(size, HIDDEN, requires_grad=True)
+    bias = torch.randn(NUM_HEADS, size, requires_grad=True)
+    padded_weight, padded_bias = padded_vocabulary(weight, bias)
+    assert len(padded_weight) == padded_bias.shape[1] == -(-size // 64) * 64
+    assert torch.equal(padded_weight[:size], weight) and torch.equal(padded_bias[:, :size], bias)
+
+    arguments = (hidden, weight, bias, targets)
+    expected, expected_gradients = value_and_gradients(torch_losses, arguments)
+    for losses in (torch_losses, vocabulary_losses):
+        values = losses(hidden, padded_weight, padded_bias, targets)
+        gradients = torch.autograd.grad((values * torch.tensor((1.0, 0.3))).sum(), arguments[:3], retain_graph=True)
+        torch.testing.assert_close(values, expected)
+        torch.testing.assert_close(gradients, expected_gradients)
