@@ -269,6 +269,7 @@ class OptimizationArguments(UpdateArguments):
     num_warmup_steps: int = option(10_000, "Updates until the peak, linearly from 0.")
     max_train_steps: int = option(2_400_000, "Updates of the whole schedule; the learning rate ends at 0.")
     stop_after_step: int | None = option(None, "Ends the run earlier, inside the same schedule.")
+    torch_compile: bool = option(False, "Compiles the training step, in minutes at its start; does not pay on a CPU.")
 
     def __post_init__(self):
         super().__post_init__()

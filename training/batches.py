@@ -5,6 +5,7 @@ from (seed, n) in the collator. Process r of R takes the slots m x (R x rows) + 
 run that goes on with another number of processes goes on at the right sample.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -147,6 +148,14 @@ class KeyedBatches(Batches):
         """Masked tokens, and rows for next sentence prediction."""
         labels = batch["labels"]
         return {"num_items_in_batch": int((labels != -100).sum()), "num_sequences_in_batch": len(labels)}
+
+    def limits(self) -> dict[str, int]:
+        """The most that a batch of the run can have, by keyword of the model: what its shapes follow from then."""
+        budget = math.ceil(self.collate.mask_ratio * self.rows.max_seq_length)  # of a row without specials
+        return {
+            "max_masked_tokens": self.per_device_batch_size * budget,
+            "max_sequences": self.per_device_batch_size * (self.rows.max_sequences + 1),  # 1: a row's padding
+        }
 
     def _example(self, sample_number: int) -> dict:
         epoch, i = divmod(sample_number, len(self.rows))

@@ -78,6 +78,11 @@ class Blocks:
     def __len__(self) -> int:
         return len(self._row_offsets) - 1
 
+    @property
+    def max_sequences(self) -> int:
+        """The most sequences that a row holds; of pairs, 2."""
+        return int(np.diff(self._row_offsets).max(initial=0))
+
     def __getitem__(self, row: int) -> dict[str, np.ndarray]:
         if not -len(self) <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")

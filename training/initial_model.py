@@ -12,6 +12,7 @@ from transformers.utils import logging
 from modeling_spanbert import SIZES, SpanBertConfig, SpanBertForPreTraining
 from modeling_spanbert.modeling_spanbert import SpanBertPreTrainedModel
 from training.arguments import WeightsArguments
+from training.hardware import attention_form
 from training.vocabulary import check_vocabulary
 
 
@@ -23,8 +24,9 @@ def initial_model(
     device: torch.device,
     model_class: type[SpanBertPreTrainedModel] = SpanBertForPreTraining,
     fields: dict[str, Any] | None = None,
+    mixed_precision: str = "no",
 ) -> tuple[SpanBertPreTrainedModel, list[str]]:
-    """The model, in fp32, and what should be said about it before the run.
+    """The model, in fp32 whatever `mixed_precision` it computes in, and what should be said about it before the run.
 
     `fields` are set in its configuration, before what `arguments` say. Random weights, of new heads or of a whole new
     model, follow from `seed`. Raises ValueError where configuration, tokenizer, row length and checkpoint do not go
@@ -54,8 +56,7 @@ def initial_model(
             f"max_seq_length={max_seq_length}, but the model has max_position_embeddings="
             f"{model.config.max_position_embeddings}: lower max_seq_length"
         )
-    # On a CPU the products of eager attention beat torch's fused one, in bf16 by more than twice.
-    model.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
+    model.set_attn_implementation(attention_form(device, mixed_precision))
     return model, notes
 
 

@@ -75,6 +75,7 @@ def train(
     evaluate: Callable[[torch.nn.Module], dict] | None = None,
     extra_files: dict[str, bytes] | None = None,
     best: Best | None = None,
+    limits: dict[str, int] | None = None,
 ) -> Outcome:
     """Trains from `state.step` to the last step; `state` is kept up to date.
 
@@ -82,7 +83,7 @@ def train(
     `evaluate` gives the model's scores; it is called each `eval_steps` and after the last step, and `best` keeps the
     weights that scored best. Checkpoints are written each `checkpointing_steps`, after the last step, and when a
     signal asks to stop, with `extra_files` beside. An update whose gradient is not finite is skipped; after ten in a
-    row the run has diverged, and ends.
+    row the run has diverged, and ends. With `limits` (`KeyedBatches.limits`) the model's shapes are the same in each.
     """
     checkpoints = Checkpoints(run.output_dir, run.checkpoints_total_limit)
     began = monotonic() - state.seconds
@@ -114,7 +115,7 @@ def train(
             if _asked_to_stop(accelerator, request.signal):
                 break
             losses, grad_norm, num_tokens, num_items = update(
-                accelerator, model, optimizer, micro_batches, state.step, optimization, batches
+                accelerator, model, optimizer, micro_batches, state.step, optimization, batches, limits
             )
             tokens += num_tokens
             state.num_tokens += num_tokens
@@ -153,7 +154,8 @@ def train(
                 )
                 tokens = 0
             if evaluate and (is_last or (run.eval_steps and state.step % run.eval_steps == 0)):
-                with progress.paused():
+                # Only the training step is compiled: it alone has shapes that never change.
+                with progress.paused(), torch.compiler.set_stance("force_eager"):
                     state.evaluation = evaluate(model)
                     score = state.evaluation[best.metric] if best else None
                     if best and best.consider(score, state.best_score, accelerator.unwrap_model(model)):
@@ -205,16 +207,21 @@ def update(
     step: int,
     optimization: OptimizationArguments,
     batches: Batches,
+    limits: dict[str, int] | None = None,
 ) -> tuple[dict[str, torch.Tensor], float | None, int, int]:
     """The update that follows `step` others, from this process's `micro_batches` of `batches`.
 
     Returns this process's share of the loss and its parts, the gradient's norm or None where it is not finite, and the
     numbers of tokens and of predicted items over all processes. Without a finite gradient or an item the weights stay
-    as they were.
+    as they were. With `limits` a GPU is waited for once, at the end: the norm decides, and is read then.
     """
     counts, num_tokens = _global_counts(accelerator, batches, micro_batches)
     num_items = counts["num_items_in_batch"]
     denominators = {name: max(count, 1) for name, count in counts.items()}
+    if limits:  # numbers would become part of a compiled graph, and copies from here would be waited for
+        denominators = {
+            name: torch.full((), count, device=accelerator.device) for name, count in denominators.items()
+        } | limits
     losses = {}
     for micro, batch in enumerate(micro_batches):
         batch = {key: value.to(accelerator.device, non_blocking=True) for key, value in batch.items()}

@@ -35,6 +35,7 @@ def plan(
     optimization: OptimizationArguments,
     run: RunArguments,
     facts: TextFacts,
+    limits: dict[str, int] | None = None,
 ) -> str:
     """The plan as text, a line for each figure. Trains the model for three steps: it is of no other use then."""
     model.train()
@@ -42,7 +43,7 @@ def plan(
     for step in range(TIMED_STEPS):
         micro_batches = batches[step]
         began = monotonic()
-        update(accelerator, model, optimizer, micro_batches, step, optimization, batches)
+        update(accelerator, model, optimizer, micro_batches, step, optimization, batches, limits)
         seconds.append(monotonic() - began)
         positions.append(accelerator.num_processes * sum(batch["input_ids"].numel() for batch in micro_batches))
     # The first step allocates. By position, since rows of a task are not all of one length.

@@ -22,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     data, architecture, masking, optimization, run = arguments = parse_recipe(PRETRAINING, argv, __doc__)
 
     # Only now, so that --help and a misspelt field answer at once.
+    import torch
     from accelerate.utils import broadcast_object_list
 
     from training.batches import HeldOut, KeyedBatches, make_collator
@@ -59,11 +60,18 @@ def main(argv: list[str] | None = None) -> int:
         # hours: what is wrong with it shows at once.
         with together(accelerator, main_first=True):
             tokenizer = tokenizer_of(data)
-            model, notes = initial_model(architecture, tokenizer, data.max_seq_length, run.seed, accelerator.device)
+            precision = optimization.mixed_precision
+            model, notes = initial_model(
+                architecture, tokenizer, data.max_seq_length, run.seed, accelerator.device, mixed_precision=precision
+            )
             config = model.config
             masking.check(config.objectives, data)
             if run.gradient_checkpointing:
                 model.activation_checkpointing_enable()
+            if optimization.torch_compile:
+                model.compile(fullgraph=True, dynamic=False)  # in place: tensors keep their names
+                if accelerator.device.type == "cpu":
+                    notes.append("torch_compile makes training slower on a CPU, by a tenth or more")
             _, blocks, validation_blocks = prepare(data, tokenizer, config.objectives, masking.annotation)
             collator = make_collator(tokenizer, masking, config, blocks, run.seed)
             process = accelerator.process_index, accelerator.num_processes
@@ -71,6 +79,8 @@ def main(argv: list[str] | None = None) -> int:
             held_out = validation_blocks and HeldOut(
                 accelerator, validation_blocks, collator, run.per_device_eval_batch_size
             )
+            has_limits = optimization.torch_compile or accelerator.device.type != "cpu"
+            limits = batches.limits() if has_limits else None
         if is_main:
             print(
                 describe("train", blocks),
@@ -86,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
         flops = flops_per_token(config, data.max_seq_length, masking.mask_ratio)
         if run.check:
             facts = TextFacts(text_facts(blocks), data.max_seq_length, flops)
-            accelerator.print(plan(accelerator, model, optimizer, batches, optimization, run, facts))
+            accelerator.print(plan(accelerator, model, optimizer, batches, optimization, run, facts, limits))
             return 0
         with together(accelerator):
             model_id = run.hub_model_id or default_model_id(architecture)
@@ -99,7 +109,10 @@ def main(argv: list[str] | None = None) -> int:
             stack, accelerator, model, optimizer, run, same, record, optimization.last_step, flops
         )
         files = checkpoint_files(config, tokenizer)
-        outcome = train(accelerator, model, optimizer, batches, state, optimization, run, progress, held_out, files)
+        outcome = train(
+            accelerator, model, optimizer, batches, state, optimization, run, progress, held_out, files, limits=limits
+        )
+        stack.enter_context(torch.compiler.set_stance("force_eager"))  # only steps of training are compiled
         status = exit_status(outcome)
         with together(accelerator):
             if is_main:
