@@ -26,6 +26,7 @@ from functools import partial
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention.flex_attention import create_block_mask
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.activations import ACT2FN
@@ -424,13 +425,11 @@ def packed_attention(
             "max_length_k": longest,
         }
     if implementation == "flex_attention":
+        # Not transformers' mask, which asks torch to compile it in a way that breaks a graph around it.
+        num_rows, num_tokens = sequence_ids.shape
         same_sequence = packed_sequence_mask_function(sequence_ids)
-        return (
-            create_bidirectional_mask(
-                config=config, inputs_embeds=hidden_states, attention_mask=None, and_mask_function=same_sequence
-            ),
-            {},
-        )
+        blocks = create_block_mask(same_sequence, num_rows, None, num_tokens, num_tokens, device=sequence_ids.device)
+        return blocks, {}
     visible = (sequence_ids[:, :, None] == sequence_ids[:, None, :])[:, None]  # (B, 1, T, T)
     if implementation == "eager":
         lowest = torch.finfo(hidden_states.dtype).min

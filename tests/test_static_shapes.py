@@ -43,7 +43,7 @@ def varlen_stand_in(module, query, key, value, attention_mask, dropout=0.0, scal
     assert attention_mask is None and kwargs["max_length_q"] == kwargs["max_length_k"]
     rows, heads, tokens, size = query.shape
     q, k, v = (x.transpose(1, 2).reshape(-1, heads, size).transpose(0, 1) for x in (query, key, value))
-    place = torch.arange(rows * tokens, dtype=torch.int32)
+    place = torch.arange(rows * tokens, dtype=torch.int32, device=query.device)
     sequence = torch.searchsorted(kwargs["cu_seq_lens_q"], place, right=True)
     scores = (q @ k.transpose(1, 2) * scaling).masked_fill(sequence[:, None] != sequence, -torch.inf)
     return (scores.softmax(-1) @ v).transpose(0, 1).reshape(rows, tokens, heads, size), None
@@ -94,6 +94,20 @@ def test_flash_attention_is_told_of_empty_sequences_up_to_the_limit(flash_stand_
     torch.testing.assert_close(gradients, expected_gradients, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "flash_stand_in"])
+def test_a_step_on_a_device_reads_no_value_from_it(attention, flash_stand_in):
+    """The meta device has shapes but no values: what would wait for a GPU to read one fails on it."""
+    model = make_model(attention, hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1).to("meta")
+    batch = {name: tensor.to("meta") for name, tensor in packed_batch().items()}
+    count = torch.full((), NUM_MASKED, device="meta")
+    model(**batch, num_items_in_batch=count, **LIMITS).loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    with pytest.raises(RuntimeError, match="meta"):
+        norm.item()
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        model(**batch, num_items_in_batch=count)
+
+
 def compile_and_compare(model, backend: str, atol: float) -> None:
     """Three batches of other counts and sequences, against the same without compiling; compiled once, as one graph."""
     torch._dynamo.reset()
@@ -117,6 +131,17 @@ def compile_and_compare(model, backend: str, atol: float) -> None:
 )
 def test_batches_of_any_count_are_one_graph_compiled_once(attention, backend, flash_stand_in):
     compile_and_compare(make_model(attention), backend, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_so_are_those_of_flex_attention_forward_all_that_it_does_on_a_cpu():
+    torch._dynamo.reset()
+    batches = [packed_batch(), packed_batch([(2, 3, 4)], 3, seed=1)]
+    model, expected = make_model("flex_attention"), make_model("sdpa")
+    model.compile(backend="eager", fullgraph=True, dynamic=False)
+    with torch.no_grad(), torch._dynamo.config.patch(error_on_recompile=True):
+        for batch in batches:
+            torch.testing.assert_close(model(**batch, **LIMITS).loss, expected(**batch).loss)
 
 
 def test_so_are_those_with_next_sentences():
