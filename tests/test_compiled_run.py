@@ -2,6 +2,7 @@
 
 import signal
 from functools import partialmethod
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from safetensors.torch import load
 
 from modeling_spanbert import SpanBertForPreTraining
 from training import hardware, loop
+from training.arguments import OptimizationArguments
+from training.batches import KeyedBatches
 
 
 CHANGES = {"torch_compile": True, "max_train_steps": 5, "checkpointing_steps": 2, "eval_steps": 2}
@@ -57,6 +60,36 @@ def test_compiling_changes_neither_losses_nor_names_of_tensors(tiny_run, mixed_p
         {name: tensor.shape for name, tensor in load(tiny_run.weights(run)).items()} for run in (compiled, plain)
     ]
     assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("masking_scheme", ["geometric_spans", "subwords"])
+def test_no_batch_of_a_run_is_beyond_its_limits(tiny_run, masking_scheme):
+    """Without a graph the model itself refuses one that is."""
+    objectives = {"objectives": "mlm"} if masking_scheme == "subwords" else {}
+    changes = CHANGES | objectives | {"masking_scheme": masking_scheme, "eval_steps": None, "max_train_steps": 12}
+
+    def uncompiled():
+        without_clean_process()
+        SpanBertForPreTraining.compile = lambda *args, **kwargs: None
+
+    def run(name: str, **more) -> list[float]:
+        assert tiny_run.run_in_child(f"{name}_{masking_scheme}", uncompiled, **changes | more) == 0
+        return [line["loss"] for line in tiny_run.losses(f"{name}_{masking_scheme}") if "loss" in line]
+
+    assert run("limits") == pytest.approx(run("none", torch_compile=False), rel=1e-4)
+
+
+def test_sequences_of_a_batch_are_within_the_limit():
+    class Rows:
+        max_seq_length, max_sequences = 10, 2
+
+        def __len__(self):
+            return 8
+
+    collator = SimpleNamespace(mask_ratio=0.15, seed=0)
+    optimization = OptimizationArguments(global_batch_size=8, per_device_train_batch_size=4)
+    limits = KeyedBatches(Rows(), collator, optimization).limits()
+    assert limits == {"max_masked_tokens": 4 * 2, "max_sequences": 4 * 3}  # 2: ceil(1.5); 3: padding is one
 
 
 def test_check_plans_a_compiled_run(tiny_run, monkeypatch, capsys):
