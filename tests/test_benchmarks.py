@@ -90,6 +90,7 @@ def test_start_up_times_imports_and_the_first_batch(load, tmp_path, monkeypatch,
     start_up.main(options)
     results = results_of(tmp_path / "results.json")
     assert results["first_batch"].keys() == {"0", "100000000"}
+    assert results["package_on_top"]["min"] > 0
     assert results["imports_over_the_first"]["import json"]["cpu"]["max"] < 0
     assert "samples before" in capsys.readouterr().out
 
