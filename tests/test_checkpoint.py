@@ -203,6 +203,13 @@ def test_a_manifest_that_does_not_list_the_files_is_broken(tmp_path, text):
     assert verify(path) == ["MANIFEST.json is broken"]
 
 
+def test_a_manifest_of_another_step_than_the_state_is_damaged(tmp_path):
+    path = save(Checkpoints(tmp_path), 8)
+    manifest = (path / "MANIFEST.json").read_text()
+    (path / "MANIFEST.json").write_text(manifest.replace('"step": 8', '"step": 9'))  # one bit
+    assert verify(path) == ["MANIFEST.json says step 9, trainer_state.json 8"]
+
+
 def test_a_file_that_is_not_in_the_manifest_does_not_matter(tmp_path):
     path = save(Checkpoints(tmp_path), 1)
     (path / "notes.txt").write_text("mine")

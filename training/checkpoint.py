@@ -197,6 +197,9 @@ def verify(path: str | Path) -> list[str]:
             problems.append(f"{file} has {found} bytes instead of {size}")
         elif _size_and_sha256(path / file)["sha256"] != sha256:
             problems.append(f"{file} has another checksum than when it was saved")
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # named above, or by `load`
+        if (step := json.loads((path / TRAINER_STATE).read_bytes())["step"]) != manifest["step"]:
+            problems.append(f"{MANIFEST} says step {manifest['step']}, {TRAINER_STATE} {step}")
     return problems
 
 
