@@ -34,7 +34,7 @@ from fault_campaigns.damage import damaged_files, payloads
 from fault_campaigns.disk import full_disks
 from fault_campaigns.hub import hub_faults
 from fault_campaigns.kills import kills, rank_deaths, signals
-from fault_campaigns.numbers import not_finite
+from fault_campaigns.not_finite import not_finite
 from fault_campaigns.resumes import resume_grid, two_writers, world_sizes
 from fault_campaigns.starts import ROOT
 from fault_campaigns.tiny import Bench, Trial

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import shutil
 import signal
 from pathlib import Path
@@ -257,6 +258,24 @@ def test_a_last_checkpoint_that_does_not_fit_is_told_by_the_exit_status(tiny_run
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))
     assert tiny_run.run("no_space") == finish.DISK_FULL
     assert json.loads((tiny_run.folder / "no_space" / "status.json").read_text())["state"] == "disk_full"
+
+
+def test_an_export_that_does_not_fit_is_told_by_the_exit_status_and_made_by_the_next_start(tiny_run):
+    def limit_file_size():
+        original = finish.write_json
+
+        def limited(*args):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+            return original(*args)
+
+        finish.write_json = limited
+
+    assert tiny_run.run_in_child("no_export", limit_file_size) == finish.DISK_FULL
+    folder = tiny_run.folder / "no_export"
+    assert json.loads((folder / "status.json").read_text())["state"] == "disk_full"
+    assert not list(folder.glob("export*"))
+    assert tiny_run.run("no_export", resume_from_checkpoint="auto") == 0
+    assert tiny_run.weights("no_export") == tiny_run.weights("unbroken")
 
 
 def test_an_error_of_ours_leaves_its_mark_in_the_status(tiny_run, monkeypatch):

@@ -12,6 +12,7 @@ from eval.results import read_run
 from modeling_spanbert.export import export
 from modeling_spanbert.hub import PushError, push
 from training.arguments import RunArguments
+from training.disk import is_disk_full
 from training.loop import Outcome
 from training.progress import write_status
 from training.record import write_json
@@ -52,16 +53,29 @@ def finish(
     """After the last step: exports the model, says how good it is, and pushes it where the run asks for it.
 
     `opens` is what takes the export's folder as a string, and `closing(folder)` gives lines about the model in it.
-    Returns the exit status; a run that ended before its last step only gets its status.json.
+    Returns the exit status; a run that ended before its last step only gets its status.json, and so does one whose
+    export does not fit on the disk.
     """
     output_dir = Path(run.output_dir)
     if outcome.state != "finished":
         write_status(output_dir, outcome.state, results["step"], signal=outcome.signal)
         return exit_status(outcome)
-    write_json(results, output_dir / "results.json")
-    folder = export(model, tokenizer, output_dir / "export", record, results, files=listed_scores(record, output_dir))
-    write_status(output_dir, "finished", results["step"])
-    report = write_report(output_dir)
+    try:
+        write_json(results, output_dir / "results.json")
+        listed = listed_scores(record, output_dir)
+        folder = export(model, tokenizer, output_dir / "export", record, results, files=listed)
+        write_status(output_dir, "finished", results["step"])
+        report = write_report(output_dir)
+    except Exception as error:  # that of safetensors is no OSError
+        if not is_disk_full(error):
+            raise
+        write_status(output_dir, "disk_full", results["step"])
+        print(
+            f"error: no space left for the export in {output_dir}; checkpoints are intact: "
+            "free some, then --resume_from_checkpoint auto",
+            file=sys.stderr,
+        )
+        return DISK_FULL
     for line in closing(folder):
         print(line)
     print(f"the report is in {report}")

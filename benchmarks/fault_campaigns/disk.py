@@ -23,7 +23,7 @@ def full_disks(bench: Bench, count: int) -> Iterator[Trial]:
         small_disk,
         read_only,
         freed_meanwhile,
-        small_disk,
+        limited_in_the_export,
     ]
     for case in cases[:count]:
         yield case(bench)
@@ -66,9 +66,22 @@ def limited_to_the_end(bench: Bench) -> Trial:
     return Trial("files limited in size to the end", lost)
 
 
+def limited_in_the_export(bench: Bench) -> Trial:
+    """All checkpoints are there, and the next start has only to export."""
+    reference, output_dir = bench.reference(**LONG), bench.new("F7")
+    (start,) = bench.start(output_dir, **LONG)
+    for _ in moments(start, every=0.0005):
+        if (output_dir / "results.json").exists():
+            break
+    limit_file_size(start.pid, bench.rng.randrange(20_000, 300_000))
+    start.wait()
+    lost = ended_full(start, output_dir) or bench.resumed(output_dir, reference, **LONG)
+    return Trial("files limited in size in the export", lost)
+
+
 def ended_full(start: Start, output_dir: Path) -> str | None:
     """Why this is not how a run ends whose last checkpoint did not fit, or None."""
-    if start.code != DISK_FULL or Left(output_dir).status().get("state") not in ("disk_full", "running"):
+    if start.code != DISK_FULL or Left(output_dir).status().get("state") != "disk_full":
         return f"ends with {start.code}: {start.last_line()}"
     if "no space" not in start.said() or "Traceback" in start.said():
         return f"does not say what is full: {start.last_line()}"

@@ -67,7 +67,7 @@ def spoilt_outputs(kind: str, steps: range) -> None:
         if type(module).__name__ != "SpanBertForPreTraining" or not module.training or next(calls) not in steps:
             return
         if kind == "gradient of Inf":
-            output.prediction_logits.register_hook(lambda gradient: gradient * float("inf"))
+            output.loss.register_hook(lambda gradient: gradient * float("inf"))
         else:
             output["loss"] = output.loss * float("nan")
 
