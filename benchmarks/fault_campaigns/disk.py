@@ -163,6 +163,6 @@ def read_only(bench: Bench) -> Trial:
             lost = None
             if start.code != 2 or "is not writable: Read-only file system" not in start.last_line():
                 lost = f"ends with {start.code}: {start.last_line()}"
-            return Trial("folder that cannot be written", lost or (tree(folder) and "something was written"))
+            return Trial("folder that cannot be written", lost or ("something was written" if tree(folder) else None))
     except PermissionError:
         return limited_to_the_end(bench)
