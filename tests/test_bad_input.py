@@ -1,7 +1,8 @@
-"""Bad input from outside, by `training.pretrain.main(argv)`: one line that says what is wrong, and nothing written.
+"""Bad input from outside, by `main(argv)` of each script: one line that says what is wrong, and nothing written.
 
-The numbers in names are those of the catalogue of bad input that all tests of this kind share: 1-22 text, 23-30
-vocabularies, 31-46 settings, 47-52 batches, 66-70 files that are there already, 72 the command line. What a batch
+The numbers in names are the rows of the catalogue of bad input that all tests of this kind share: 1-22 text, 23-30
+vocabularies, 31-46 settings, 47-52 batches, 53-65 the files of tasks, 66-70 files that are there already, 71 pushing,
+72 the command line. Each of the 72 has a case here: in a test of its number, or as `row` of a table. What a batch
 alone can carry goes to the collator or to the model.
 """
 
@@ -17,16 +18,29 @@ import shutil
 import sys
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pytest
 import torch
+from finetune_helpers import TinyFinetuning, mrqa, questions, relations
 from helpers import SPECIALS, tiny_config, tiny_tokenizer
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 from run_helpers import TinyRun, without_clean_process
 from safetensors.torch import load_file, save_file
 from transformers import BertTokenizer
 
-from modeling_spanbert import DataCollatorForSpanMasking, SpanBertForMaskedLM, SpanBertForPreTraining
-from training import blocks, checkpoint, finish
+from eval import run as eval_run
+from eval.metrics.squad import squad_scores
+from eval.metrics.squad_v2 import squad_v2_scores
+from modeling_spanbert import (
+    DataCollatorForSpanMasking,
+    SpanBertForMaskedLM,
+    SpanBertForPreTraining,
+    SpanBertForQuestionAnswering,
+    hub,
+)
+from modeling_spanbert.__main__ import main as spanbert
+from training import blocks, checkpoint, finetune, finish
 
 
 SENTENCE = "the game was played by the old team in the city . "
@@ -166,9 +180,9 @@ BAD_TEXT = [
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"), [case[1:] for case in BAD_TEXT], ids=[f"{case[0]}-{case[1]}" for case in BAD_TEXT]
+    ("row", "name", "content", "message"), BAD_TEXT, ids=[f"{case[0]}-{case[1]}" for case in BAD_TEXT]
 )
-def test_2_to_19_bad_text_is_refused(start, name, content, message):
+def test_2_to_19_bad_text_is_refused(start, row, name, content, message):
     path = start.given(name, content)
     start.refused(message.replace("F", re.escape(str(path)), 1), train_file=path)
 
@@ -302,16 +316,18 @@ def test_22_text_that_changed_before_a_resume(start):
 
 # 23-30: vocabularies
 
+NEEDED = [(23, "MASK"), (24, "PAD"), (25, "CLS"), (25, "SEP")]
 
-@pytest.mark.parametrize("special", ["MASK", "PAD", "CLS", "SEP", "UNK"])
-def test_23_to_25_a_vocabulary_without_a_special_token(start, special):
+
+@pytest.mark.parametrize(("row", "special"), [*NEEDED, (25, "UNK")])
+def test_23_to_25_a_vocabulary_without_a_special_token(start, row, special):
     pieces = [piece for piece in SPECIALS if piece != f"[{special}]"]
     vocab = start.given("vocab.txt", "\n".join([*pieces, "the", "game"]))
     start.refused(rf".*vocab\.txt has no line \[{special}\]; add what is missing .*", tokenizer_name=vocab)
 
 
-@pytest.mark.parametrize("special", ["MASK", "PAD", "CLS", "SEP"])
-def test_23_to_25_a_tokenizer_without_a_special_token(start, special):
+@pytest.mark.parametrize(("row", "special"), NEEDED)
+def test_23_to_25_a_tokenizer_without_a_special_token(start, row, special):
     tokenizer = tiny_tokenizer()
     setattr(tokenizer, f"{special.lower()}_token", None)
     tokenizer.save_pretrained(start.folder / "tokenizer")
@@ -388,31 +404,31 @@ def test_31_to_35_configurations_that_make_no_model(start, row, field, value, me
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("row", "field", "value", "message"),
     [
-        ("hidden_dropout_prob", 1.5, r"hidden_dropout_prob=1\.5: must be in \[0, 1\)"),  # 34
-        ("hidden_dropout_prob", -0.1, r"hidden_dropout_prob=-0\.1: must be in \[0, 1\)"),
-        ("mask_ratio", 0, r"mask_ratio=0\.0: must be in \(0, 1\)"),  # 36
-        ("mask_ratio", 1, r"mask_ratio=1\.0: must be in \(0, 1\)"),  # 37
-        ("mask_ratio", 1.5, r"mask_ratio=1\.5: must be in \(0, 1\)"),  # 38
-        ("mask_ratio", -0.1, r"mask_ratio=-0\.1: must be in \(0, 1\)"),
-        ("mask_ratio", "nan", r"mask_ratio=nan: must be in \(0, 1\)"),
-        ("p", 0, r"p=0\.0: must be in \(0, 1\)"),  # 39
-        ("p", 1, r"p=1\.0: must be in \(0, 1\)"),
-        ("p", 2, r"p=2\.0: must be in \(0, 1\)"),
-        ("p", "nan", r"p=nan: must be in \(0, 1\)"),
-        ("max_span_length", 0, r"max_span_length=0: must be at least 1"),  # 40
-        ("max_span_length", -3, r"max_span_length=-3: must be at least 1"),
-        ("max_span_length", 1.5, r"max_span_length=1\.5: expected a whole number"),
-        ("masked_share", 0.9, r"unknown field 'masked_share'; .*"),  # 42: 80/10/10 is no option
-        ("masking_scheme", "geometric", r"unknown masking_scheme 'geometric'; known: .*geometric_spans, .*"),  # 43
-        ("objectives", "mlmm", r"model configuration: unknown objectives \['mlmm'\]; known: mlm, nsp, sbo"),
-        ("objectives", "sbo", r"model configuration: objectives=\['sbo'\]: expected 'mlm' and, .*"),
-        ("max_seq_length", 65, r"max_seq_length=65, but .* max_position_embeddings=64: lower max_seq_length"),  # 45
-        ("max_seq_length", 2, r"max_seq_length=2: must be at least 3.*"),  # 46
+        (34, "hidden_dropout_prob", 1.5, r"hidden_dropout_prob=1\.5: must be in \[0, 1\)"),
+        (34, "hidden_dropout_prob", -0.1, r"hidden_dropout_prob=-0\.1: must be in \[0, 1\)"),
+        (36, "mask_ratio", 0, r"mask_ratio=0\.0: must be in \(0, 1\)"),
+        (37, "mask_ratio", 1, r"mask_ratio=1\.0: must be in \(0, 1\)"),
+        (38, "mask_ratio", 1.5, r"mask_ratio=1\.5: must be in \(0, 1\)"),
+        (38, "mask_ratio", -0.1, r"mask_ratio=-0\.1: must be in \(0, 1\)"),
+        (38, "mask_ratio", "nan", r"mask_ratio=nan: must be in \(0, 1\)"),
+        (39, "p", 0, r"p=0\.0: must be in \(0, 1\)"),
+        (39, "p", 1, r"p=1\.0: must be in \(0, 1\)"),
+        (39, "p", 2, r"p=2\.0: must be in \(0, 1\)"),
+        (39, "p", "nan", r"p=nan: must be in \(0, 1\)"),
+        (40, "max_span_length", 0, r"max_span_length=0: must be at least 1"),
+        (40, "max_span_length", -3, r"max_span_length=-3: must be at least 1"),
+        (40, "max_span_length", 1.5, r"max_span_length=1\.5: expected a whole number"),
+        (42, "masked_share", 0.9, r"unknown field 'masked_share'; .*"),  # 80/10/10 is no option
+        (43, "masking_scheme", "geometric", r"unknown masking_scheme 'geometric'; known: .*geometric_spans, .*"),
+        (43, "objectives", "mlmm", r"model configuration: unknown objectives \['mlmm'\]; known: mlm, nsp, sbo"),
+        (43, "objectives", "sbo", r"model configuration: objectives=\['sbo'\]: expected 'mlm' and, .*"),
+        (45, "max_seq_length", 65, r"max_seq_length=65, but .* max_position_embeddings=64: lower max_seq_length"),
+        (46, "max_seq_length", 2, r"max_seq_length=2: must be at least 3.*"),
     ],
 )
-def test_34_to_46_values_that_cannot_work(start, field, value, message):
+def test_34_to_46_values_that_cannot_work(start, row, field, value, message):
     start.refused(message, **{field: value})
 
 
@@ -516,6 +532,275 @@ def test_52_batches_of_no_rows_no_tokens_or_one_dimension(model, collator):
     for shape in [(0, 5), (5, 0), (5,)]:
         with pytest.raises(ValueError, match=rf"^input of shape {re.escape(str(shape))}: expected input_ids \(rows, "):
             model(torch.zeros(shape, dtype=torch.long))
+
+
+# 53-65: the files of tasks
+
+
+class TaskStart(Start):
+    """Starts of fine-tuning."""
+
+    def argv(self, **changes) -> list[str]:
+        return self.tiny_run.argv(changes.pop("output_dir", self.out), **changes)
+
+    def file(self, content, name: str = "task.data") -> Path:
+        """A file of JSON, text or bytes."""
+        return self.given(name, content if isinstance(content, str | bytes) else json.dumps(content))
+
+
+@pytest.fixture(scope="module")
+def tiny_finetuning(tmp_path_factory, tiny_run):  # which has exports without their slow check
+    run = TinyFinetuning(tmp_path_factory.mktemp("finetuning"))
+    (run.folder / "cache").mkdir()
+    run.main = finetune.main
+    return run
+
+
+@pytest.fixture
+def tuning(tiny_finetuning, tmp_path, capfd):
+    capfd.readouterr()
+    return TaskStart(tiny_finetuning, tmp_path, capfd)
+
+
+def asked(*changes: dict, num: int = 4, **more) -> dict:
+    """SQuAD's layout of `num` questions q0, q1, …, changed in turn."""
+    content = questions(num, **more)
+    for paragraph, change in zip(content["data"][0]["paragraphs"], changes, strict=False):
+        paragraph["qas"][0] |= change
+    return content
+
+
+def of_mrqa(num: int = 4, header: bool = True, **change) -> str:
+    """MRQA's layout of `num` questions, the first one changed."""
+    first, *lines = mrqa(num).splitlines()
+    record = json.loads(lines[0])
+    record["qas"][0] |= change
+    return "".join(f"{line}\n" for line in [*([first] if header else []), json.dumps(record), *lines[1:]])
+
+
+def of_tacred(num: int = 20, **change) -> list[dict]:
+    """TACRED's layout of `num` examples r0, r1, …, the first one changed."""
+    first, *others = relations(num)
+    return [first | change, *others]
+
+
+def columns(*words: str, name: str = "nw/made/up", end: str = "#end document\n") -> str:
+    """A CoNLL-2012 document of one sentence, each word with its coreference column: "king (0"."""
+    lines = [f"#begin document ({name}); part 000"]
+    for number, word in enumerate(words):
+        word, column = word.split(maxsplit=1)
+        lines.append("\t".join([name, "0", str(number), word, *"-*--", "-", "-", "*", column]))
+    return "\n".join([*lines, "", end])
+
+
+def no_id() -> dict:
+    content = asked()
+    [question] = content["data"][0]["paragraphs"][2]["qas"]
+    del question["id"]
+    return content
+
+
+PAIRS = "index\tsentence1\tsentence2\tlabel\n"
+
+# Row, task, content of the file, and the error, in which F stands for its path.
+BAD_TASK_FILES = [
+    (
+        56,
+        "squad_v1",
+        asked({}, {"answers": [{"text": "king", "answer_start": -1}]}),
+        r"F: question q1: answer_start=-1: expected a character of the context, from 0",
+    ),
+    (57, "squad_v1", no_id(), r"F: question 2 has no 'id'; found: question, answers"),
+    (57, "squad_v1", asked({}, {"id": "q0"}), r"F: id 'q0' is there twice"),
+    (57, "squad_v2", asked(), r"F: question q0 has no 'is_impossible': a file of SQuAD 1\.1; give --task squad_v1"),
+    (57, "squad_v1", asked({"question": None}), r"F: question q0: question=None: expected str, got NoneType"),
+    (
+        59,
+        "newsqa",
+        of_mrqa(detected_answers=[{"text": "king", "char_spans": [[3, 9_000]]}]),
+        r"F:2: question q0: detected_answers: expected char_spans in 0 to \d+, got \[\(3, 9000\)\]",
+    ),
+    (
+        59,
+        "newsqa",
+        of_mrqa(detected_answers=[]),
+        r"F:2: question q0: detected_answers: expected char_spans .*, got none",
+    ),
+    (59, "newsqa", of_mrqa(context=3, qas=3), r"F:2: .*"),
+    (
+        60,
+        "ontonotes_coref",
+        columns("the -", "king (0", "won -"),
+        r"F:3: document 'nw/made/up_0', sentence 0, token 1 \('king'\): .*",
+    ),
+    (
+        60,
+        "ontonotes_coref",
+        columns("the -", "king 0)", "won -"),
+        r"F:3: document 'nw/made/up_0', sentence 0, token 1 \('king'\): a mention of .* has not begun",
+    ),
+    (
+        60,
+        "ontonotes_coref",
+        columns("the (0", "king 0)|(0", "won 0)"),
+        r"F:3: document .*, token 1 .*: in '0\)\|\(0' mentions of entity 0 cross: .*",
+    ),
+    (
+        61,
+        "ontonotes_coref",
+        columns("the -", "king -", end=""),
+        r"F:\d+: document 'nw/made/up_0', which begins at F:1, has no '#end document' before the file ends",
+    ),
+    (61, "ontonotes_coref", columns("the -", "king -\t-"), r"F:3: 13 columns; the sentence began with 12"),
+    (
+        61,
+        "ontonotes_coref",
+        "#begin document (a); part 000\nthe -\n#end document\n",
+        r"F:2: 2 columns; expected 12 at least, coreference in the last",
+    ),
+    (
+        63,
+        "tacred",
+        of_tacred(obj_end=99),
+        r"F: example r0: object \(3, 99\) in a sentence of \d+ words: expected its first and last word, .*",
+    ),
+    (63, "tacred", of_tacred(obj_start=5), r"F: example r0: object \(5, 4\) in a sentence of \d+ words: expected .*"),
+    (
+        63,
+        "tacred",
+        of_tacred(subj_end=3),
+        r"F: example r0: subject \(0, 3\) and object \(3, 4\) overlap: expected two spans apart",
+    ),
+    (
+        65,
+        "rte",
+        "index\tsentence1\tlabel\n0\ta\tentailment\n",
+        r"F:1 has no column 'sentence2'; found: index, sentence1, label",
+    ),
+    (65, "rte", PAIRS + "0\ta\tb\t-1\n", r"F: split 'train' has no labels, so nothing to learn from"),
+    (65, "rte", PAIRS + "0\ta\tb\tmaybe\n", r"F:2: unknown label 'maybe'; known: entailment, not_entailment"),
+    (65, "rte", PAIRS + "0\ta\tentailment\n", r"F:2 has 3 columns, expected 4, as in the header"),
+]
+
+
+@pytest.mark.parametrize(
+    ("row", "task", "content", "message"), BAD_TASK_FILES, ids=[f"{case[0]}-{case[1]}" for case in BAD_TASK_FILES]
+)
+def test_56_to_65_bad_files_of_tasks_are_refused(tuning, row, task, content, message):
+    path = tuning.file(content)
+    message = message.replace("F", re.escape(str(path)))
+    tuning.refused(message, task=task, train_file=path, validation_file=path)
+
+
+def test_65_a_split_to_be_scored_has_labels(tuning, tmp_path, capfd):
+    path = tuning.file(PAIRS + "0\ta\tb\t-1\n")
+    with pytest.raises(SystemExit) as exit:
+        eval_run.main(
+            [
+                "--task",
+                "rte",
+                "--data_file",
+                str(path),
+                "--model_name_or_path",
+                "none",
+                "--output_dir",
+                str(tuning.out),
+            ]
+        )
+    message = f"error: {path}: split 'validation' has no labels, so nothing to score; for predictions alone give "
+    assert exit.value.code == 2 and capfd.readouterr().err == f"{message}--split test\n"
+    assert not tuning.out.exists()
+
+
+def answer_at(start: int, text: str = "king") -> dict:
+    return {"answers": [{"text": text, "answer_start": start}]}
+
+
+def test_53_to_55_answers_that_are_not_where_they_should_be_are_put_right_or_left_out_and_counted(tuning):
+    def with_answer(change: dict) -> Path:
+        content = asked(num=6)
+        content["data"][0]["paragraphs"][1] |= {"context": "the king won the game"}
+        content["data"][0]["paragraphs"][1]["qas"][0] |= change
+        return tuning.file(content)
+
+    for change, what in (
+        (answer_at(0, "absent"), "answer not in its context"),  # 53
+        (answer_at(6), "answer_start was off, and is put right"),  # 54
+        (answer_at(5_000), "answer not in its context"),  # 55
+    ):
+        path = with_answer(change)
+        note = f"{path}: {what}: 1 (q1)"
+        assert f"note: {note}" in tuning.passes(task="squad_v1", train_file=path, check=True)
+        tuning.refused(
+            rf"{re.escape(note)}; put it right, or leave out --strict",
+            task="squad_v1",
+            train_file=path,
+            strict=True,
+        )
+    path = tuning.file(asked(answer_at(5_000), num=1))
+    tuning.refused(
+        rf"{path} holds no question to learn from: answer not in its context: 1 \(q0\)",
+        task="squad_v1",
+        train_file=path,
+    )
+    assert list(tuning.runs.iterdir()) == []
+
+
+def test_55_answers_beyond_the_row_never_make_a_loss_that_is_no_number():
+    model = SpanBertForQuestionAnswering(tiny_config())
+    beyond = torch.tensor([12, 5_000])
+    output = model(torch.full((2, 12), 70), start_positions=beyond, end_positions=beyond)
+    assert output.loss == 0
+    output.loss.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_58_predictions_that_are_missing_or_extra_are_scored_as_officially_and_told(caplog):
+    golds = [{"id": id, "answers": {"text": ["king"]}} for id in "ab"]
+    found = [{"id": id, "prediction_text": "king"} for id in "axy"]
+    assert squad_scores(found, golds) == {"exact_match": 50.0, "f1": 50.0}
+    told = "1 of 2 questions have no prediction and score 0; 2 predictions answer none of them and are ignored"
+    assert told in caplog.text
+    found = [each | {"no_answer_probability": 0.0} for each in found]
+    with pytest.raises(ValueError, match=r"^1 of 2 questions have no prediction, the first 'b'; [^\n]*$"):
+        squad_v2_scores(found, golds)
+
+
+def test_59_mrqa_without_a_header_loses_no_question_and_is_told(tuning):
+    path = tuning.file(gzip.compress(of_mrqa(header=False).encode()), "mrqa.jsonl.gz")
+    printed = tuning.passes(task="newsqa", train_file=path, validation_file=path, check=True)
+    assert f"note: {path}: no header line; the first line is read as data: 1 ({path}:1)" in printed
+    assert "train: 4 examples" in printed
+
+
+def test_60_mentions_of_two_entities_may_cross(tuning):
+    path = tuning.file(columns("the (0", "king 0)|(1", "won 1)", "king (0)", "won (1)"))
+    assert "train: 1 examples" in tuning.passes(task="ontonotes_coref", train_file=path, check=True)
+
+
+def test_62_documents_without_a_mention_or_longer_than_a_segment_are_trained_on(tuning):
+    long = columns(*(f"{'king (0)' if n % 50 == 0 else 'war -'}" for n in range(400)), name="nw/long")
+    path = tuning.file(columns("the -", "war -", "won -") + long)
+    printed = tuning.passes(
+        task="ontonotes_coref",
+        train_file=path,
+        validation_file=path,
+        max_seq_length=32,
+        global_batch_size=1,
+        per_device_train_batch_size=1,
+        num_train_epochs=1,
+    )
+    assert "train: 2 examples" in printed
+    lines = map(json.loads, (tuning.out / "metrics.jsonl").read_text().splitlines())
+    losses = [float.fromhex(line["loss_hex"]) for line in lines if "loss_hex" in line]
+    assert len(losses) == 2 and np.isfinite(losses).all()
+
+
+def test_64_relations_that_only_one_of_the_files_has_are_told_before_training(tuning, caplog):
+    path = tuning.file(of_tacred(relation="per:city"))
+    tuning.passes(task="tacred", validation_file=path, check=True)
+    assert "tacred: the model has no label for per:city: they count as missed" in caplog.text
+    assert not tuning.out.exists()
 
 
 # 66-70: what is there already
@@ -758,6 +1043,52 @@ def test_70_an_output_folder_that_another_run_writes_to(start):
     assert "resumed step_00000002" in start.passes(**RESUME)
 
 
+# 71: pushing
+
+
+def answered(status: int) -> HfHubHTTPError:
+    request = httpx2.Request("POST", "https://hub.invalid/api/repos/create")
+    return HfHubHTTPError("a long\n\ntext of the Hub", response=httpx2.Response(status, request=request))
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (
+            LocalTokenNotFoundError("Token is required"),
+            r"no valid token \(`hf auth login`, or the variable HF_TOKEN\)",
+        ),
+        (answered(401), r"no valid token .*"),
+        (answered(403), r"the token has no right to write to owner/name"),
+        (answered(409), r"another upload to owner/name is going on"),
+        (httpx2.ConnectError("[Errno 111] Connection refused"), r"https://.* cannot be reached"),
+        (None, r".*HF_HUB_OFFLINE.*"),  # the tests are offline
+    ],
+    ids=["no token", "401", "403", "409", "refused", "offline"],
+)
+def test_71_a_push_that_fails_says_why_and_how_to_try_again(start, monkeypatch, error, cause):
+    def failing(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(hub.time, "sleep", lambda seconds: None)
+    if error is not None:
+        monkeypatch.setattr(hub.HfApi, "create_repo", failing)
+    exported = shutil.copytree(start.tiny_run.folder / "stopped" / "export", start.out)
+    before = tree(start.runs)
+    assert spanbert(["push", str(exported), "--hub_model_id", "owner/name"]) == 4
+    again = f"spanbert push {exported} --hub_model_id owner/name"
+    message = rf"error: push failed: {cause}; the export is safe in {exported}; try again: {again}\n"
+    assert re.fullmatch(message, printed := start.capfd.readouterr().err), printed
+    assert tree(start.runs) == before
+
+
+def test_71_a_name_that_no_repository_can_have(start):
+    exported = start.tiny_run.folder / "stopped" / "export"
+    assert spanbert(["push", str(exported), "--hub_model_id", "not..a name"]) == 4
+    printed = start.capfd.readouterr().err
+    assert printed.startswith("error: push failed: Repo id must ") and printed.count("\n") == 1
+
+
 # 72: the command line
 
 
@@ -804,3 +1135,20 @@ def test_72_fields_of_a_recipe(start, text, message):
     argv = start.argv(learning_rate=None)
     start.argv = lambda: [str(recipe), *argv]  # goes first
     start.refused(message)
+
+
+# The catalogue
+
+
+def rows_of(name: str, test) -> set[int]:
+    """The rows that a test has cases of: those of its table, else the numbers in its name."""
+    for mark in getattr(test, "pytestmark", []):
+        if mark.name == "parametrize" and mark.args[0][0] == "row":
+            return {case[0] for case in mark.args[1]}
+    first, more, last = re.match(r"test_(\d+)(?:_(to|and)_(\d+))?_", name).groups()
+    return set(range(int(first), int(last or first) + 1)) if more != "and" else {int(first), int(last)}
+
+
+def test_every_row_of_the_catalogue_has_a_case():
+    tests = {name: test for name, test in globals().items() if re.match(r"test_\d", name)}
+    assert set().union(*(rows_of(name, test) for name, test in tests.items())) == set(range(1, 73))

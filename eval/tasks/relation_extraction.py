@@ -6,6 +6,7 @@ user's own copy.
 
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -85,6 +86,7 @@ class RelationExtraction(Task):
 
     def check(self, examples, tokenizer, config) -> None:
         RelationFeaturizer(tokenizer, config, row_length(self, config))(examples)
+        self._tell_unknown(examples, config.label2id)
 
     def featurize(self, examples, tokenizer, config) -> list[dict]:
         """See `RelationFeaturizer`; `labels` are ids of `config.label2id`."""
@@ -104,10 +106,13 @@ class RelationExtraction(Task):
                 f"negative_label={self.negative_label} is no label of the model{closest(self.negative_label, known)}; "
                 "give --negative_label (none: every label counts)"
             )
-        if unknown := sorted({example["relation"] for example in examples} - set(known)):
-            logger.warning("%s: the model has no label for %s: they count as missed", self.name, ", ".join(unknown))
+        self._tell_unknown(examples, known)
         extractor = RelationExtractor(model, tokenizer, batch_size, row_length(self, model.config))
         return [found["label"] for found in extractor.predict(examples)]
+
+    def _tell_unknown(self, examples: list[dict], known: Iterable[str]) -> None:
+        if unknown := sorted({example["relation"] for example in examples} - set(known)):
+            logger.warning("%s: the model has no label for %s: they count as missed", self.name, ", ".join(unknown))
 
     def baseline(self, training, examples) -> list[str]:
         return [Counter(example["relation"] for example in training).most_common(1)[0][0]] * len(examples)
