@@ -19,6 +19,7 @@ def load(monkeypatch):
     return importlib.import_module
 
 
+@pytest.mark.slow
 def test_a_short_campaign_loses_nothing(tmp_path):
     options = ["--short", "--seed", "3", "--json", str(tmp_path / "results.json")]
     command = [sys.executable, str(ROOT / "benchmarks" / "faults.py"), *options]
