@@ -621,13 +621,6 @@ BAD_TASK_FILES = [
         r"F:2: question q0: detected_answers: expected char_spans in 0 to \d+, got \[\(3, 9000\)\]",
     ),
     (
-        59,
-        "newsqa",
-        of_mrqa(detected_answers=[]),
-        r"F:2: question q0: detected_answers: expected char_spans .*, got none",
-    ),
-    (59, "newsqa", of_mrqa(context=3, qas=3), r"F:2: .*"),
-    (
         60,
         "ontonotes_coref",
         columns("the -", "king (0", "won -"),
