@@ -137,13 +137,13 @@ class Step:
 def made_up_batches(rows: PackedRows, case: Case) -> tuple[list[dict], list[dict]]:
     """The same batches as each side takes them, ours with its limits."""
     import torch
-    from training_step import made_up_tokenizer
+    from training_step import Shape, made_up_tokenizer
 
     from modeling_spanbert import DataCollatorForSpanMasking
     from training.batches import KeyedBatches
 
     optimization = OptimizationArguments(global_batch_size=case.rows, per_device_train_batch_size=case.rows)
-    keyed = KeyedBatches(rows, DataCollatorForSpanMasking(made_up_tokenizer(), seed=SEED), optimization)
+    keyed = KeyedBatches(rows, DataCollatorForSpanMasking(made_up_tokenizer(Shape(*case)), seed=SEED), optimization)
     ours, theirs = [], []
     for number in range(NUM_BATCHES):
         [batch] = keyed[number]
@@ -156,13 +156,13 @@ def made_up_batches(rows: PackedRows, case: Case) -> tuple[list[dict], list[dict
 
 def made_up_models(case: Case, attention: str | None, device) -> dict:
     """Ours and the rival, in training mode on the device."""
-    from training_step import made_up_tokenizer
+    from training_step import Shape, made_up_tokenizer
     from transformers import BertConfig, BertForPreTraining
 
     from modeling_spanbert import SIZES
     from training.initial_model import initial_model
 
-    tokenizer = made_up_tokenizer()
+    tokenizer = made_up_tokenizer(Shape(*case))
     dropout = {"attention_probs_dropout_prob": 0.0} if attention == "flex_attention" else {}
     arguments = ModelArguments(config_name=case.size, **dropout)
     ours, _ = initial_model(arguments, tokenizer, case.length, SEED, device, mixed_precision="bf16")

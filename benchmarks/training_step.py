@@ -60,7 +60,7 @@ class Shape(NamedTuple):
 
     def words_and_pieces(self) -> tuple[int, int]:
         """How many ids start a word, and how many go on with one: as many of each as in cased English vocabularies."""
-        num_words = round(0.69 * self.vocab_size)
+        num_words = round(self.vocab_size * 20_000 / 28_996)
         return num_words, self.vocab_size - num_words - 5  # specials
 
     def __str__(self):
