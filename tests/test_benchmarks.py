@@ -197,6 +197,7 @@ def test_training_step_compares_with_both_rivals(tmp_path):
     assert process.stdout.count("| tiny 2x32 | fp32 ") == 2
 
 
+@pytest.mark.slow
 def test_inference_gives_what_transformers_gives(tmp_path):
     options = ["--cases", "tiny:2x16", "tiny:4x32r", "--dtypes", "fp32", "--rounds", "1", "--markdown"]
     process = run("inference.py", *options, "--json", str(tmp_path / "results.json"))

@@ -32,7 +32,9 @@ def test_help_is_one_screen_with_an_example_that_is_parsed(command, capsys, monk
     assert parser().parse_args(shlex.split(example)[1:]).run
 
 
-@pytest.mark.parametrize("command", ["show masks long.txt", "show masks 'a short text'"])
+@pytest.mark.parametrize(
+    "command", ["show masks long.txt", pytest.param("show masks 'a short text'", marks=pytest.mark.slow)]
+)
 def test_it_ends_quietly_when_nobody_reads_on(command, tmp_path):
     # More than a pipe and a buffer hold; the other is written when all is done.
     (tmp_path / "long.txt").write_text("The Broncos beat the Panthers in the last game. " * 500)
@@ -45,6 +47,7 @@ def test_it_ends_quietly_when_nobody_reads_on(command, tmp_path):
     assert (found.returncode, found.stderr) == (128 + signal.SIGPIPE, b"")
 
 
+@pytest.mark.slow
 def test_a_model_without_the_head_is_one_line(tmp_path):
     SpanBertModel(tiny_config()).save_pretrained(tmp_path / "encoder")
     tiny_tokenizer().save_pretrained(tmp_path / "encoder")
