@@ -18,7 +18,7 @@ import tempfile
 import time
 from typing import NamedTuple
 
-from training_step import DTYPES, chosen_dtypes, described, environment, spread, table, with_range
+from training_step import chosen_dtypes, described, environment, parsed, spread, table, with_range
 
 from training.arguments import one_line_errors
 
@@ -115,13 +115,7 @@ def measure(case: Case, dtype: str, rounds: int) -> dict:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", type=case, default=[*map(case, CASES)], metavar="SIZE:ROWSxLENGTH[r]")
-    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, help="default: what the machine has")
-    parser.add_argument("--rounds", type=int, default=7, help="calls of each side; medians need at least 5")
-    parser.add_argument("--json", metavar="FILE", help="write the results here")
-    parser.add_argument("--markdown", action="store_true", help="print tables to paste into a Markdown file")
-    arguments = parser.parse_args(argv)
-    if arguments.rounds < 1:
-        parser.error(f"--rounds {arguments.rounds}: expected at least 1")
+    arguments = parsed(parser, argv, rounds=7)
 
     load = os.getloadavg()[0]
     results = []

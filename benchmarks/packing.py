@@ -19,13 +19,13 @@ from itertools import chain
 
 import training_step
 from training_step import (
-    DTYPES,
     SEED,
     WARM_UP,
     Shape,
     chosen_dtypes,
     described,
     new_process,
+    parsed,
     shape,
     spread,
     table,
@@ -117,13 +117,7 @@ def measure(case: Shape, dtype: str, rounds: int) -> dict:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", type=shape, default=[*map(shape, SHAPES)], metavar="SIZE:ROWSxLENGTH")
-    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, help="default: what the machine has")
-    parser.add_argument("--rounds", type=int, default=9, help="steps of each side; medians need at least 5")
-    parser.add_argument("--json", metavar="FILE", help="write the results here")
-    parser.add_argument("--markdown", action="store_true", help="print tables to paste into a Markdown file")
-    arguments = parser.parse_args(argv)
-    if arguments.rounds < 1:
-        parser.error(f"--rounds {arguments.rounds}: expected at least 1")
+    arguments = parsed(parser, argv, rounds=9)
 
     load = os.getloadavg()[0]
     results = []

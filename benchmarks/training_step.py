@@ -392,17 +392,23 @@ def described(environment: dict, load: float) -> str:
     return f"{environment['hardware']}, {environment['cpu_capability']}; {versions}; load average before: {load:.2f}"
 
 
-@one_line_errors
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="+", type=shape, default=[*map(shape, SHAPES)], metavar="SIZE:ROWSxLENGTH")
+def parsed(parser: argparse.ArgumentParser, argv: list[str] | None, rounds: int) -> argparse.Namespace:
+    """The options of a benchmark that takes dtypes, beside those that `parser` has."""
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, help="default: what the machine has")
-    parser.add_argument("--rounds", type=int, default=5, help="steps of each side; medians need at least 5")
+    parser.add_argument("--rounds", type=int, default=rounds, help="of each side; medians need at least 5")
     parser.add_argument("--json", metavar="FILE", help="write the results here")
     parser.add_argument("--markdown", action="store_true", help="print tables to paste into a Markdown file")
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1:
         parser.error(f"--rounds {arguments.rounds}: expected at least 1")
+    return arguments
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="+", type=shape, default=[*map(shape, SHAPES)], metavar="SIZE:ROWSxLENGTH")
+    arguments = parsed(parser, argv, rounds=5)
 
     load = os.getloadavg()[0]
     dtypes = chosen_dtypes(arguments.dtypes)
