@@ -43,7 +43,7 @@ class VocabularyCrossEntropy(torch.autograd.Function):
     """`vocabulary_losses` with one copy of the logits, which their gradients replace, a block of rows at a time.
 
     torch builds three to five such copies, each wider than a CPU's caches: a tenth of the time of a small model's
-    training step, and half of its memory. The products are in autocast's dtype, as torch's would be; what is
+    training step. The products are in autocast's dtype, as torch's would be; what is
     between is in fp32.
     """
 

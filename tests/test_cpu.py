@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modeling_spanbert import cpu
+from modeling_spanbert import __main__, cpu
 from modeling_spanbert.cpu import product_error, use_fast_cpu_paths
 
 
@@ -41,3 +41,11 @@ def test_the_error_of_bf16_products_is_seen():
     exact = matrix.double() @ matrix.double()
     error = ((matrix.bfloat16() @ matrix.bfloat16()).double() - exact).abs().max() / exact.abs().max()
     assert error > 100 * cpu.MAX_ERROR
+
+
+def test_the_command_takes_them(monkeypatch, capsys):
+    taken = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(__main__, "use_fast_cpu_paths", lambda: taken.append(True))
+    assert __main__.main(["show", "masks", "a short text"]) == 0
+    assert taken and "text" in capsys.readouterr().out
