@@ -12,6 +12,7 @@ from numbers import Integral
 
 import numpy as np
 
+from .checks import check_unicode
 from .coreference import Mention, check_document, speakers_of_words
 from .text import split_sentences, split_words
 
@@ -144,12 +145,7 @@ def check_text(text) -> None:
     """Raises ValueError, with one line, for what is no string, or one that no file could hold."""
     if not isinstance(text, str):
         raise ValueError(f"expected a text, got {type(text).__name__}")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"character {error.start} of the text is {text[error.start]!r}, half of a surrogate pair: decode it anew"
-        ) from None
+    check_unicode(text, "the text")
 
 
 def check_genre(genre: str | None, genres: Sequence[str]) -> None:

@@ -26,7 +26,7 @@ context. Ranges are first and stop, stop exclusive, in tokens of the context (fr
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -42,6 +42,7 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .checks import check_counts, check_unicode
 from .modeling_spanbert import SpanBertForQuestionAnswering
 
 
@@ -49,7 +50,8 @@ TASK = "span-question-answering"  # "question-answering" is refused by transform
 STRIDE_MODES = ("step", "overlap")
 BATCH_SIZE = 16
 WINDOWS_AT_ONCE = 1024  # whose logits are ranked together
-QUESTIONS_AT_ONCE = 256  # whose windows are sorted by length
+# Texts that are tokenized together, and so in memory: their windows are sorted by length.
+TEXTS_AT_ONCE, CHARACTERS_AT_ONCE = 256, 2_000_000
 logger = logging.getLogger(__name__)
 
 
@@ -219,12 +221,6 @@ def encode_questions(
             )
         )
     return features
-
-
-def check_counts(**counts: int) -> None:
-    for name, count in counts.items():
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name}={count!r}: expected a whole number, at least 1")
 
 
 def tokenize(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -513,6 +509,18 @@ def predict_answers(
     return n_best_answers(features, concatenate(parts), null_logits, n_best_size) if parts else []
 
 
+def groups(num_characters: Iterable[int]) -> Iterator[slice]:
+    """The texts of so many characters in parts that are small enough to be tokenized together, in their order."""
+    first, pooled, stop = 0, 0, 0
+    for stop, characters in enumerate(num_characters, start=1):
+        pooled += characters
+        if stop - first == TEXTS_AT_ONCE or pooled >= CHARACTERS_AT_ONCE:
+            yield slice(first, stop)
+            first, pooled = stop, 0
+    if first < stop:
+        yield slice(first, stop)
+
+
 def pad(rows: Sequence[dict[str, list[int]]], pad_token_id: int) -> dict[str, torch.Tensor]:
     """`input_ids`, `token_type_ids`, `attention_mask` (B, T) of B windows, T being the longest of them."""
     length = max(len(row["input_ids"]) for row in rows)
@@ -548,6 +556,8 @@ def pair_up(question, context) -> tuple[list[str], list[str], bool]:
         wrong = [text for text in texts if not isinstance(text, str)]
         if wrong:
             raise ValueError(f"{name}: expected a string or a list of strings, got {type(wrong[0]).__name__}")
+        for number, text in enumerate(texts):
+            check_unicode(text, f"{name} {number}")
     one = isinstance(question, str) and isinstance(context, str)
     size = next((len(given) for given in (question, context) if not isinstance(given, str)), 1)
     questions, contexts = ([given] * size if isinstance(given, str) else list(given) for given in (question, context))
@@ -664,18 +674,18 @@ class QuestionAnswerer:
         threshold = null_score_diff_threshold(self.model)
         results = [
             to_results(n_best, top_k, handle_impossible_answer, threshold)
-            for n_best in self.n_best(questions, contexts)
+            for n_best in self._n_best(questions, contexts)
         ]
         return results[0] if one else results
 
     def n_best(self, questions: Sequence[str], contexts: Sequence[str]) -> list[NBest]:
         """The answers to each question about its context with all their logits, for evaluation."""
-        results = []
-        for first in range(0, len(questions), QUESTIONS_AT_ONCE):
-            part = slice(first, first + QUESTIONS_AT_ONCE)
+        return list(self._n_best(questions, contexts))
+
+    def _n_best(self, questions: Sequence[str], contexts: Sequence[str]) -> Iterator[NBest]:
+        for part in groups(map(len, contexts)):
             features = encode_questions(self.tokenizer, questions[part], contexts[part], **self.encoding)
-            results += predict_answers(self.model, features, **self.decoding)
-        return results
+            yield from predict_answers(self.model, features, **self.decoding)
 
 
 def longest_window(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_seq_length: int | None) -> int:

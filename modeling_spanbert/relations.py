@@ -32,9 +32,11 @@ from numbers import Integral
 import torch
 from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
+from .checks import check_unicode
 from .configuration_spanbert import RELATION_INPUTS, SpanBertConfig
 from .modeling_spanbert import SpanBertForRelationExtraction
 from .opening import open_fine_tuned
+from .question_answering import groups
 from .text import restore_bracket
 
 
@@ -158,18 +160,19 @@ class RelationFeaturizer:
         self.max_seq_length = int(max_seq_length)
         self.markers = self._markers(config.entity_token_map or {})
 
-    def __call__(self, examples: list[dict]) -> list[dict]:
+    def __call__(self, examples: list[dict], first_number: int = 0) -> list[dict]:
         """For each example `input_ids` (T ids), `subject_index` and `object_index`: its mask or its opening marker.
 
-        Raises ValueError, with one line that names the example (its `id`, or its number from 0), for a span that is
-        outside of the sentence, ends before it starts, is blank or overlaps the other one, for a type that is not
-        known, and for entities that alone are longer than `max_seq_length`.
+        Raises ValueError, with one line that names the example (its `id`, or its number from `first_number`), for a
+        span that is outside of the sentence, ends before it starts, is blank or overlaps the other one, for a type
+        that is not known, and for entities that alone are longer than `max_seq_length`.
         """
-        for number, example in enumerate(examples):
-            check_spans(example, name_of(example, number))
+        names = [name_of(example, number) for number, example in enumerate(examples, first_number)]
+        for example, name in zip(examples, names, strict=True):
+            check_spans(example, name)
         words = list({word for example in examples for word in example["token"]})
         pieces = dict(zip(words, self._tokenize(list(map(restore_bracket, words))), strict=True))
-        return [self._features(example, pieces, name_of(example, number)) for number, example in enumerate(examples)]
+        return [self._features(example, pieces, name) for example, name in zip(examples, names, strict=True)]
 
     def _tokenize(self, words: list[str]) -> list[list[int]]:
         """The pieces of each word; the [SEP] of a text is letters and brackets, not the token."""
@@ -293,6 +296,7 @@ def check_spans(example: dict, name: str) -> None:
     tokens = example["token"]
     if isinstance(tokens, str) or not all(isinstance(token, str) for token in tokens):
         raise ValueError(f"{name}: tokens {str(tokens)[:50]!r}: expected a list of words")
+    check_unicode(" ".join(tokens), name)
     spans = [(example[f"{role}_start"], example[f"{role}_end"]) for role in ("subj", "obj")]
     for role, (start, end) in zip(ROLES.values(), spans, strict=True):
         if not all(isinstance(place, Integral) for place in (start, end)) or not 0 <= start <= end < len(tokens):
@@ -427,13 +431,20 @@ class RelationExtractor:
         found = self.predict(examples)
         return found[0] if one else found
 
-    @torch.no_grad()
     def predict(self, examples: list[dict]) -> list[dict]:
         """`{"label", "score"}` of each example in TACRED's layout, in their order.
 
         Raises ValueError for what `RelationFeaturizer` refuses, and where the model's scores are not finite.
         """
-        features = self.featurize(examples)
+        for number, example in enumerate(examples):
+            check_spans(example, name_of(example, number))  # all, before the first is computed
+        found = []
+        for part in groups(sum(map(len, example["token"])) for example in examples):
+            found += self._predict(self.featurize(examples[part], part.start))
+        return found
+
+    @torch.no_grad()
+    def _predict(self, features: list[dict]) -> list[dict]:
         by_length = sorted(range(len(features)), key=lambda number: len(features[number]["input_ids"]))
         found = [None] * len(features)
         for start in range(0, len(features), self.batch_size):

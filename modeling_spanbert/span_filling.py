@@ -31,12 +31,13 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from .checks import check_counts, check_unicode
 from .files import numbered_lines
 from .masking import GeometricSpanMasking
 from .masking.word_starts import required_special_ids, word_start_table
 from .modeling_spanbert import SpanBertForPreTraining
 from .opening import open_checkpoint
-from .question_answering import check_counts, longest_window, pad
+from .question_answering import groups, longest_window, pad
 from .relations import fit
 
 
@@ -184,10 +185,13 @@ class SpanFiller:
             lengths.append(candidate_lengths(num_pieces, num_words, max_span_length, f"text {number}"))
             blanks.append(self.blank(before, after, lengths[-1][-1], f"text {number}"))
             surroundings.append((before, after))
-        found = self.search(blanks, lengths, num_words, max(top_k, self.num_beams))
-        results = [
-            self._results(*around, hypotheses, top_k) for around, hypotheses in zip(surroundings, found, strict=True)
-        ]
+        results = []
+        for part in groups(map(len, texts)):
+            found = self.search(blanks[part], lengths[part], num_words, max(top_k, self.num_beams))
+            results += [
+                self._results(*around, hypotheses, top_k)
+                for around, hypotheses in zip(surroundings[part], found, strict=True)
+            ]
         return results[0] if isinstance(text, str) else results
 
     def blank(self, before: str, after: str, longest: int, name: str = "text") -> Blank:
@@ -380,6 +384,7 @@ def split_at_blank(text: str, mask_token: str, name: str) -> tuple[str, str, int
     """
     if not isinstance(text, str):
         raise ValueError(f"{name}: expected a string, got {type(text).__name__}")
+    check_unicode(text, name)
     mask = re.escape(mask_token)
     blanks = [*re.finditer(rf"{re.escape(BLANK)}|{mask}(?:\s*{mask})*", text)]
     if len(blanks) != 1:

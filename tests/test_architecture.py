@@ -22,6 +22,7 @@ PORTABLE = {"torch", "numpy", "transformers", "huggingface_hub"}
 TRAVELS = [
     path
     for name in (
+        "checks.py",
         "configuration_spanbert.py",
         "dropout.py",
         "modeling_spanbert.py",

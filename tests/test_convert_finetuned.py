@@ -238,7 +238,7 @@ def test_a_model_of_run_squad_answers(tmp_path, capsys, quick, threshold):
         (source / "eval_results.txt").write_text(f"best_f1 = 83.6\nbest_f1_thresh = {threshold}\nexact = 80\n")
     lines = lines_of(capsys, source, tmp_path / "out")
 
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES | {"question_answering.py"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES | {"question_answering.py", "checks.py"}
     model = transformers.AutoModelForQuestionAnswering.from_pretrained(tmp_path / "out")
     assert type(model) is SpanBertForQuestionAnswering
     assert_equal_outputs(model, theirs)

@@ -660,6 +660,7 @@ def test_a_saved_pipeline_opens_where_the_package_is_imported(answerer, tmp_path
     pipe = pipe_of(answerer)
     pipe.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.glob("*.py")} == {
+        "checks.py",
         "configuration_spanbert.py",
         "dropout.py",
         "modeling_spanbert.py",

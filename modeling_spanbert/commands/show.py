@@ -126,7 +126,8 @@ def add_answer(kinds) -> None:
 
 
 def run_answer(args: argparse.Namespace) -> int:
-    from ..question_answering import QuestionAnswerer, check_counts
+    from ..checks import check_counts
+    from ..question_answering import QuestionAnswerer
     from ..show import ABOUT_ANSWERS, AnsweredQuestion, answer_html, colour_answer, page_of, wants_colour
 
     check_outputs([args.html], [args.context])
