@@ -9,7 +9,7 @@ RUN := $(BIN)/python
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
 	--quiet --num_cpu_threads_per_process $(shell $(PYTHON) -c "import os; print(os.cpu_count())")
 
-.PHONY: install pretrain test test-slow check style bench
+.PHONY: install pretrain test test-slow check style bench study
 
 install: .venv/installed
 
@@ -23,6 +23,10 @@ install: .venv/installed
 pretrain: install
 	$(LAUNCH) training/pretrain.py training/recipes/pretrain/tiny.yaml \
 		--output_dir runs/tiny --resume_from_checkpoint auto
+
+# Two arms of a toy, pre-trained, fine-tuned and compared.
+study: install
+	$(RUN) -m training.study training/recipes/study/toy.yaml --runs runs/study/toy --results runs/study/toy/results
 
 test: install
 	$(RUN) -m pytest

@@ -5,7 +5,8 @@
 The text is that which was held out from the run that made the weights, by the results.json beside them (by default
 that of `make pretrain`), or --validation_file. Its windows of --max_seq_length tokens are shuffled and halved. On
 spans of the one half, as many of each length in words, the weight of the span boundary objective is tried out: by the
-mean log-likelihood of a piece, given the pieces before it. On the other half all is measured that is printed:
+mean log-likelihood of a piece, given the pieces before it. On the other half all is measured that is printed; of a
+model without that objective for masked language modeling alone:
 
 - exact: spans whose best filling, of the number of pieces that is given, is the text's own; in 5: one of the 5 best;
 - pieces: those of the best fillings that are the text's own at their place;
@@ -117,6 +118,11 @@ def draw_spans(rows: list[np.ndarray], filler: SpanFiller, num: int, rng: np.ran
     return spans
 
 
+def own_weight(filler: SpanFiller) -> float:
+    """What a model fills with by default: by masked language modeling alone where it has no other objective."""
+    return SBO_WEIGHT if "sbo" in filler.model.config.objectives else 0.0
+
+
 def log_likelihoods(filler: SpanFiller, spans: list[Span], weight: float) -> list[np.ndarray]:
     filler.sbo_weight = weight
     return filler.piece_log_probs([span.blank for span in spans], [span.pieces for span in spans])
@@ -154,8 +160,8 @@ def fill_given_length(filler: SpanFiller, spans: list[Span], weight: float) -> d
 
 
 def fill_unknown_length(filler: SpanFiller, spans: list[Span]) -> dict:
-    """With both objectives; each span weighs as masking draws its number of words."""
-    filler.sbo_weight = SBO_WEIGHT
+    """With all objectives; each span weighs as masking draws its number of words."""
+    filler.sbo_weight = own_weight(filler)
     lengths = [range(1, MAX_PIECES + 1)] * len(spans)
     found = filler.search([span.blank for span in spans], lengths, None, filler.num_beams)
     best: list[Hypothesis] = [each[int(scores_of(each).argmax())] for each in found]
@@ -180,12 +186,12 @@ def measure(filler: SpanFiller, rows: list[np.ndarray], num: int, num_unknown: i
     half = len(rows) // 2
     spans = draw_spans(rows[half:], filler, num, rng)
     tried = draw_spans(rows[:half], filler, num, rng)
-    weights = {}
-    for weight in WEIGHTS:
+    weights, has_sbo = {}, own_weight(filler) > 0
+    for weight in WEIGHTS if has_sbo else [0.0]:
         weights[str(weight)] = mean_by_piece(log_likelihoods(filler, tried, weight))
         print(f"weight {weight}: {weights[str(weight)]:.3f}", file=sys.stderr)
     methods = {}
-    for name, weight in METHODS.items():
+    for name, weight in METHODS.items() if has_sbo else [("mlm", 0.0)]:
         methods[name] = fill_given_length(filler, spans, weight)
         print(f"{name}: {methods[name]['all']}", file=sys.stderr)
     few = [span for number, span in enumerate(spans) if number % num < num_unknown]
@@ -195,7 +201,7 @@ def measure(filler: SpanFiller, rows: list[np.ndarray], num: int, num_unknown: i
         "num_spans_for_weights": len(tried),
         "max_seq_length": filler.max_seq_length,
         "num_beams": filler.num_beams,
-        "sbo_weight": SBO_WEIGHT,
+        "sbo_weight": own_weight(filler),
         "log_likelihood_by_weight": weights,
         "methods": methods,
         "unknown_length": fill_unknown_length(filler, few),
@@ -261,9 +267,7 @@ def main(argv: list[str] | None = None) -> None:
 
     load, began = os.getloadavg()[0], time.perf_counter()
     corpus = held_out_corpus(arguments.model_name_or_path, arguments.validation_file)
-    filler = SpanFiller.from_pretrained(
-        arguments.model_name_or_path, max_seq_length=arguments.max_seq_length, sbo_weight=SBO_WEIGHT
-    )
+    filler = SpanFiller.from_pretrained(arguments.model_name_or_path, max_seq_length=arguments.max_seq_length)
     rows = windows(corpus, filler)
     results = measure(filler, rows, arguments.spans, arguments.spans_without_length, arguments.seed)
     results["seconds"] = time.perf_counter() - began

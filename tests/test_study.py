@@ -1,0 +1,241 @@
+"""A study: what its file may say, what is run and what is not, and what it comes to."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+from scipy.stats import ttest_1samp, ttest_rel
+
+from training import study
+from training.study_summary import interval, markdown, read_results, summarize
+
+
+RECIPES = ROOT / "training" / "recipes" / "study"
+TEXT = """
+pretraining: {{recipe: {recipes}/pretrain/tiny.yaml, arguments: {{max_train_steps: 4, num_warmup_steps: 1}}}}
+arms:
+  one: {{objectives: [mlm]}}
+  two: {{objectives: [mlm, sbo]}}
+finetuning:
+  rte: {{recipe: {recipes}/finetune/rte.yaml, arguments: {{learning_rate: 1.0e-3}}}}
+  rte_of_two: {{recipe: {recipes}/finetune/rte.yaml, arms: [two]}}
+measurements:
+  span_filling: {{script: benchmarks/span_filling.py, arguments: {{spans: 2}}}}
+seeds: [3, 4]
+comparisons: [[one, two]]
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(TEXT.format(recipes=RECIPES.parent))
+    return path
+
+
+def refused(capsys, *argv: object) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        study.main([str(word) for word in argv])
+    assert stopped.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    return line
+
+
+def steps(path, tmp_path, only=()):
+    return [*study.steps_of(path, study.read_study(path), tmp_path / "runs", tmp_path / "results", list(only))]
+
+
+def test_each_arm_is_pretrained_then_tuned_with_each_seed_then_measured(path, tmp_path):
+    one, two = steps(path, tmp_path)
+    assert [step.name for step in one] == ["pretraining", "rte_seed_3", "rte_seed_4", "span_filling"]
+    assert [step.name for step in two[1:5]] == ["rte_seed_3", "rte_seed_4", "rte_of_two_seed_3", "rte_of_two_seed_4"]
+    assert two[0].same["objectives"] == ["mlm", "sbo"] and two[0].same["max_train_steps"] == 4
+    assert one[0].same["objectives"] == ["mlm"] and "output_dir" not in one[0].same
+    tuned = one[2]
+    assert tuned.same["seed"] == tuned.seed == 4 and tuned.same["learning_rate"] == 1e-3
+    assert str(tmp_path / "runs/one/pretraining/export") in tuned.command
+    assert [step[0].arm for step in steps(path, tmp_path, ["two"])] == ["two"]
+
+
+@pytest.mark.parametrize("name", ["toy.yaml", "table6.yaml", "table7.yaml"])
+def test_the_studies_that_come_along_are_such(name, tmp_path):
+    found = steps(RECIPES / name, tmp_path)
+    assert all(each[0].kind == "pretraining" and len(each) > 1 for each in found)
+    tokens = [each[0].same["max_train_steps"] * each[0].same["global_batch_size"] for each in found]
+    assert len(set(tokens)) == 1, "arms of different budgets"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("seeds:", "seed:", "unknown key 'seed' in .*; known: pretraining, arms"),
+        ("[one, two]", "[one, three]", "names the arm 'three'; its arms: one, two"),
+        ("[[one, two]]", "[[one]]", "expected pairs of arms"),
+        ("arms: [two]", "arm: [two]", "unknown key 'arm' of finetuning"),
+        ("objectives: [mlm]", "objective: [mlm]", "objective"),
+        ("rte.yaml, arms", "rta.yaml, arms", "no recipe .*rta.yaml"),
+        ("num_warmup_steps: 1", "num_warmup_steps: x", "num_warmup_steps"),
+    ],
+)
+def test_what_cannot_work_is_told_before_anything_runs(path, tmp_path, capsys, monkeypatch, old, new, message):
+    path.write_text(path.read_text().replace(old, new))
+    monkeypatch.setattr(study.Budget, "run", lambda *_: pytest.fail("something was run"))
+    line = refused(capsys, path, "--runs", tmp_path / "runs", "--results", tmp_path / "results")
+    assert re.search(message, line), line
+    assert not (tmp_path / "results").exists() and not (tmp_path / "runs").exists()
+
+
+def test_unknown_arms_and_no_minutes_are_refused(path, tmp_path, capsys):
+    places = ("--runs", tmp_path / "runs", "--results", tmp_path / "results")
+    assert "unknown arm 'three'" in refused(capsys, path, *places, "--arms", "three")
+    assert "minutes=0.0: expected more than 0" in refused(capsys, path, *places, "--minutes", "0")
+
+
+@pytest.fixture
+def fake_runs(monkeypatch, tmp_path):
+    """Runs that write what the programs would; returns the names of those that were run."""
+    ran, statuses = [], {}
+
+    def run(self, command):
+        words = [str(word) for word in command]
+        folder = Path(words[words.index("--output_dir" if "--output_dir" in words else "--json") + 1])
+        folder = folder.parent if folder.suffix else folder
+        name = f"{folder.parent.name}/{folder.name}"
+        ran.append(name)
+        state = statuses.get(name, "finished")
+        if isinstance(state, int):
+            return state
+        write = {"status.json": {"state": state}}
+        task = {"name": "rte", "metric": "accuracy"}
+        write["run.json"] = {"versions": {}, "hardware": {}, "task": task, "data": {"num_examples": 9}}
+        write["results.json"] = {"results": [{"metric": "accuracy", "value": 0.5}], "held_out": {"mlm_loss": 2.0}}
+        for file, content in write.items():
+            (folder / file).write_text(json.dumps(content))
+        if folder.name == "pretraining" and state == "finished":
+            (folder / "export").mkdir(exist_ok=True)
+            (folder / "export" / "model.safetensors").touch()
+        return 0 if state == "finished" else 1
+
+    monkeypatch.setattr(study.Budget, "run", run)
+    return ran, statuses
+
+
+def run(path, tmp_path, *more: str) -> int:
+    return study.main([str(path), "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results"), *more])
+
+
+def test_what_has_a_result_is_not_run_again(path, tmp_path, fake_runs, capsys):
+    ran, statuses = fake_runs
+    statuses["two/rte_seed_3"] = 143
+    assert run(path, tmp_path) == 143
+    assert ran[-1] == "two/rte_seed_3" and "5 of 10 runs are left: start again" in capsys.readouterr().out
+    ran.clear(), statuses.clear()
+    assert run(path, tmp_path) == 0
+    assert ran == [
+        f"two/{name}" for name in ("rte_seed_3", "rte_seed_4", "rte_of_two_seed_3", "rte_of_two_seed_4")
+    ] + ["two/span_filling"]
+    ran.clear()
+    assert run(path, tmp_path) == 0 and not ran
+    # On another machine: results came along, weights did not.
+    os.rename(tmp_path / "runs", tmp_path / "gone")
+    assert run(path, tmp_path) == 0 and not ran
+    (tmp_path / "results/one/rte_seed_4.json").unlink()
+    assert run(path, tmp_path) == 0
+    assert ran == ["one/pretraining", "one/rte_seed_4"]
+
+
+def test_results_of_other_arguments_are_not_taken_for_these(path, tmp_path, fake_runs, capsys):
+    ran, _ = fake_runs
+    assert run(path, tmp_path) == 0
+    ran.clear()
+    path.write_text(path.read_text().replace("1.0e-3", "2.0e-3"))
+    line = refused(capsys, path, "--runs", tmp_path / "runs", "--results", tmp_path / "results")
+    assert "rte_seed_3.json: learning_rate=0.001, not 0.002: remove it" in line and not ran
+
+
+def test_a_run_that_diverged_is_a_result_without_a_score(path, tmp_path, fake_runs):
+    _, statuses = fake_runs
+    statuses["one/rte_seed_3"] = "diverged"
+    assert run(path, tmp_path) == 0
+    summary = json.loads((tmp_path / "results/summary.json").read_text())
+    assert summary["tasks"]["rte"]["arms"]["one"] == {"mean": 50.0, "half_width": None, "n": 1, "diverged": 1}
+    assert summary["tasks"]["rte"]["differences"][0]["n"] == 1
+    # A crash has the same exit status, and no such state.
+    statuses |= {"one/rte_seed_3": 1}
+    (tmp_path / "results/one/rte_seed_3.json").unlink()
+    (tmp_path / "runs/one/rte_seed_3/status.json").write_text('{"state": "running"}')
+    assert run(path, tmp_path) == 1
+
+
+def test_an_arm_whose_pretraining_diverged_is_left_out(path, tmp_path, fake_runs, capsys):
+    ran, statuses = fake_runs
+    statuses["one/pretraining"] = "diverged"
+    assert run(path, tmp_path) == 0
+    assert [name for name in ran if name.startswith("one/")] == ["one/pretraining"]
+    assert "one: no weights, as its pre-training diverged; rte_seed_3 is left out" in capsys.readouterr().out
+
+
+def test_time_that_is_over_stops_the_run_that_is_on():
+    budget = study.Budget(time.monotonic() + 1)
+    start = time.monotonic()
+    assert budget.run([sys.executable, "-c", "import time; time.sleep(60)"]) == study.STOPPED_BY_BUDGET
+    assert time.monotonic() - start < 30
+    assert study.Budget(None).run([sys.executable, "-c", "raise SystemExit(5)"]) == 5
+
+
+def test_intervals_are_students():
+    values = [71.0, 72.5, 70.5]
+    low, high = ttest_1samp(values, 0).confidence_interval(0.95)
+    found = interval(values)
+    assert found["mean"] - found["half_width"] == pytest.approx(low)
+    assert found["mean"] + found["half_width"] == pytest.approx(high)
+    assert interval([3.0]) == {"mean": 3.0, "half_width": None, "n": 1}
+    assert interval([])["mean"] is None
+
+
+def tuned(arm: str, seed: int, value: float | None) -> dict:
+    rows = [] if value is None else [{"metric": "f1", "value": value}]
+    common = {"kind": "finetuning", "task": "squad_v1", "metric": "f1", "results": {"results": rows}}
+    return common | {"arm": arm, "seed": seed, "name": f"squad_seed_{seed}"}
+
+
+def test_differences_are_paired_by_seed():
+    one, two = [60.0, 64.0, 62.0], [61.0, 66.0, 62.5]
+    results = [tuned("one", *each) for each in enumerate(one)] + [tuned("two", *each) for each in enumerate(two)]
+    summary = summarize(results, ["one", "two", "three"], [["one", "two"], ["one", "three"]])
+    [found] = summary["tasks"]["squad"]["differences"]
+    low, high = ttest_rel(two, one).confidence_interval(0.95)
+    assert found["mean"] - found["half_width"] == pytest.approx(low)
+    assert found["mean"] + found["half_width"] == pytest.approx(high)
+    text = markdown(summary, ["one", "two", "three"])
+    assert "| arm | squad, f1 |" in text and "| one | 62.0 ± 5.0 |" in text and "three" not in text
+    assert "| two - one | +1.2 ± 1.9 |" in text
+
+
+@pytest.mark.slow
+def test_a_toy_study_is_stopped_resumed_and_summed_up(tmp_path):
+    """`make study`, killed in its first run."""
+    command = [sys.executable, "-m", "training.study", str(RECIPES / "toy.yaml")]
+    command += ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    metrics = tmp_path / "runs/bert_1seq/pretraining/metrics.jsonl"
+    while not metrics.is_file():
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 143 and "start again to go on" in out
+    finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert len(read_results(tmp_path / "results")) == 10
+    text = (tmp_path / "results/summary.md").read_text()
+    assert text in finished.stdout
+    assert "span_1seq_sbo - bert_1seq" in text and "±" in text
