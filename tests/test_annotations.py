@@ -11,6 +11,7 @@ from run_helpers import write_corpus
 
 from modeling_spanbert import DataCollatorForSpanMasking
 from training import annotate as annotate_module
+from training import select_documents
 from training.annotate import _pieces, annotate
 from training.annotations import Annotations
 from training.blocks import prepare_blocks
@@ -251,3 +252,22 @@ def test_spacy_itself_finds_entities_and_noun_chunks(tmp_path):
     assert ["Barack Obama", "PERSON"] in [[text[start:end], label] for start, end, label in row["ents"]]
     assert "The president" in [text[start:end] for start, end in row["nps"]]
     assert np.array(row["nps"]).shape[1] == 2
+
+
+def test_the_documents_that_have_an_annotation_are_selected(tmp_path, capsys):
+    corpus = write(tmp_path / "text.jsonl", {"id": "a", "text": "we won ."}, {"id": 7, "text": TEXT})
+    spans = write(tmp_path / "spans.jsonl", {"id": "7", "ents": [], "nps": []}, {"id": "b", "ents": [], "nps": []})
+    out = tmp_path / "new" / "selected.jsonl.gz"
+    command = ["--train_file", corpus, "--annotation_file", spans, "--output_file", str(out)]
+    select_documents.main(command)
+    [row] = [json.loads(line) for line in gzip.open(out, "rt")]
+    assert row == {"id": "7", "text": TEXT}  # as it stands there: spans count its characters
+    assert "1 documents, 20 words" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        select_documents.main(command)
+    assert stopped.value.code == 2 and "exists; give another name" in capsys.readouterr().err
+    other = write(tmp_path / "other.jsonl", {"id": "c", "ents": [], "nps": []})
+    with pytest.raises(SystemExit):
+        select_documents.main([*command[:3], other, "--output_file", str(tmp_path / "none.jsonl")])
+    assert "none of the documents is in" in capsys.readouterr().err
+    assert not (tmp_path / "none.jsonl").exists()

@@ -12,15 +12,14 @@ chunks: flat, without what follows the head ("the first day" and "school" of "th
 
 from __future__ import annotations
 
-import gzip
 import json
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modeling_spanbert.files import written
 from training.arguments import TextArguments, one_line_errors, option, parse_recipe
 
 
@@ -107,23 +106,14 @@ def main(argv: list[str] | None = None) -> None:
         raise FileExistsError(f"output_file={path} exists; give another name, or move it away")
     corpus = Corpus(text.train_file, **text.reading())
     nlp = load_pipeline(annotation.spacy_model)
-    partial = path.with_name(f"{path.name}.partial")
     num_documents = num_entities = num_phrases = 0
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            gzip.open(partial, "wt", encoding="utf-8")
-            if path.suffix == ".gz"
-            else partial.open("w", encoding="utf-8") as file
-        ):
-            for row in tqdm(annotate(corpus, nlp, annotation.num_processes), desc="annotating", unit=" documents"):
-                file.write(json.dumps(row) + "\n")
-                num_documents += 1
-                num_entities += len(row["ents"])
-                num_phrases += len(row["nps"])
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written(path) as file:
+        for row in tqdm(annotate(corpus, nlp, annotation.num_processes), desc="annotating", unit=" documents"):
+            file.write(json.dumps(row) + "\n")
+            num_documents += 1
+            num_entities += len(row["ents"])
+            num_phrases += len(row["nps"])
     print(f"{path}: {num_documents:,} documents, {num_entities:,} named entities, {num_phrases:,} noun phrases")
 
 

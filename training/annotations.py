@@ -54,15 +54,14 @@ class Annotations:
 
     def of(self, document: Document) -> np.ndarray:
         """First characters and ends (K, 2) in `document.text`; (0, 2) where the files do not have the document."""
-        if self._spans is None:
-            self._spans = self._read()
+        spans_of = self._all()
         self.num_documents += 1
         if self._texts.setdefault(document.id, hash(document.raw)) != hash(document.raw):
             raise ValueError(
                 f"two documents of the text have the id {document.id!r}, by which annotation_file tells them apart: "
                 "give each document its own, or rename the column id"
             )
-        spans = self._spans.get(document.id)
+        spans = spans_of.get(document.id)
         if spans is None:
             return np.zeros((0, 2), np.int64)
         self.num_found += 1
@@ -72,6 +71,14 @@ class Annotations:
                 f"has {len(document.raw)}: was it made for another version of the text?"
             )
         return document.cleaned(spans)
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._all()
+
+    def _all(self) -> dict[str, np.ndarray]:
+        if self._spans is None:
+            self._spans = self._read()
+        return self._spans
 
     def warnings(self) -> list[str]:
         """What is said of documents without annotation. Raises ValueError where no document has one."""
