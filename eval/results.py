@@ -1,6 +1,5 @@
 """What eval/run.py wrote, gathered: a model's figures over its seeds, in percent, and the averages over tasks."""
 
-import json
 import math
 import statistics
 from collections import defaultdict
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from eval.metrics.glue import NUM_LABELS, glue_averages
 from eval.metrics.mrqa import macro_average
+from modeling_spanbert.files import decode_json, shown
 
 
 RESULTS = "results.json"
@@ -61,7 +61,7 @@ def read_run(given: str) -> Run:
     if not path.is_file():
         raise FileNotFoundError(f"{given} is no {RESULTS} and no folder with one; give an --output_dir of eval/run.py")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = decode_json(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     _require(record, {"model": str, "seed": int, "results": list}, path)
@@ -71,7 +71,7 @@ def read_run(given: str) -> Run:
         _require(row, {"task": str, "metric": str, "split": str, "n": int, "value": (int, float, type(None))}, where)
         task, metric, split = ALIASES.get(row["task"], row["task"]), row["metric"], row["split"]
         if (task, metric, split) in figures:
-            raise ValueError(f"{where}: {metric} of {task} ({split}) is there twice")
+            raise ValueError(f"{where}: {shown(metric)} of {shown(task)} ({shown(split)}) is there twice")
         figures[task, metric, split] = in_percent(task, metric, row["value"])
         num_examples[task, split] = row["n"]
     if not figures:
@@ -163,6 +163,8 @@ def _require(record, types: dict, where) -> None:
     for name, expected in types.items():
         if not isinstance(record, dict) or name not in record:
             raise ValueError(f"{where} is not of eval/run.py: it has no {name!r}")
-        if not isinstance(record[name], expected) or isinstance(record[name], bool):
+        value = record[name]
+        too_large = isinstance(value, int) and abs(value) >= 2**63  # than a number of JSON is for other programs
+        if not isinstance(value, expected) or isinstance(value, bool) or too_large:
             names = " or ".join(each.__name__ for each in (expected if isinstance(expected, tuple) else (expected,)))
-            raise ValueError(f"{where}: {name}={record[name]!r:.60}: expected {names}")
+            raise ValueError(f"{where}: {name}={value!r:.60}: expected {names}")

@@ -34,8 +34,8 @@ from .files import numbered_lines, parse_json, require, written
 
 Mention = tuple[int, int]  # first and last word, both included, counted from 0 through the whole document
 
-BEGIN = re.compile(r"#begin document \((.*)\); part (\d+)")
-PART = re.compile(r"(.+)_(0|[1-9]\d*)")
+BEGIN = re.compile(r"#begin document \((.*)\); part (\d{1,9})")
+PART = re.compile(r"(.+)_(0|[1-9]\d{0,8})")
 BRACKET = re.compile(r"\(\d++\)?+|\d++\)")  # possessive: no digit is taken for another bracket
 BRACKETS = re.compile(rf"(?:{BRACKET.pattern})(?:\|?(?:{BRACKET.pattern}))*")  # the scorer's own files have no |
 NO_MENTION = {"-", "_", ""}  # in OntoNotes, SemEval-2010 and LitBank
@@ -132,7 +132,7 @@ def conll_text(document: CoreferenceDocument) -> str:
             other: their brackets would be read as other mentions; for word pieces, words with tabs or line breaks,
             other numbers of speakers than of words, mentions beyond the text, or no words at all.
     """
-    where = f"document {document.doc_key!r}"
+    where = f"document {document.doc_key!r:.60}"
     if document.subtoken_map is not None:
         raise ValueError(f"{where} is of word pieces; CoNLL files are of words")
     _check(document, where)
@@ -180,7 +180,7 @@ def write_jsonlines(documents: Iterable[CoreferenceDocument], path: str | Path) 
     """
     with written(path) as file:
         for document in documents:
-            _check(document, f"document {document.doc_key!r}")
+            _check(document, f"document {document.doc_key!r:.60}")
             fields = ("doc_key", "sentences", "speakers", "clusters", *PIECE_MAPS)
             record = {name: value for name in fields if (value := getattr(document, name)) is not None}
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
@@ -199,7 +199,7 @@ class _DocumentLines:
         if not match:
             raise ValueError(f"{where}: {header[:80]!r}: expected '#begin document (NAME); part 000'")
         self.doc_key, self.part = f"{match[1]}_{int(match[2])}", match[2]
-        self.begun = f"document {self.doc_key!r}, which begins at {where},"
+        self.begun = f"document {self.doc_key!r:.60}, which begins at {where},"
         self.sentences: list[list[str]] = []
         self.speakers: list[list[str]] = []
         self.in_sentence = False
@@ -218,8 +218,8 @@ class _DocumentLines:
         self._check_columns(len(columns), where)
         word = columns[WORD]
         place = (
-            f"{where}: document {self.doc_key!r}, sentence {len(self.sentences) - 1}, "
-            f"token {len(self.sentences[-1])} ({word!r})"
+            f"{where}: document {self.doc_key!r:.60}, sentence {len(self.sentences) - 1}, "
+            f"token {len(self.sentences[-1])} ({word!r:.60})"
         )
         self._add_brackets(columns[COREFERENCE].strip(), place)
         self.sentences[-1].append(word)
@@ -234,7 +234,9 @@ class _DocumentLines:
             raise ValueError(f"{where}: {self.begun} has no words")
         for entity, openings in self.openings.items():
             if openings:
-                raise ValueError(f"{openings[-1].place}: the mention of entity {entity} that begins here never ends")
+                raise ValueError(
+                    f"{openings[-1].place}: the mention of entity {entity:.20} that begins here never ends"
+                )
         clusters = sorted(sorted(mentions) for mentions in self.mentions.values())
         return CoreferenceDocument(self.doc_key, self.sentences, self.speakers, clusters, part=self.part)
 
@@ -251,7 +253,7 @@ class _DocumentLines:
             return
         if not BRACKETS.fullmatch(column):
             raise ValueError(
-                f"{place}: coreference {column!r}; expected '-', or '(0', '0)', '(0)' with | between them"
+                f"{place}: coreference {column!r:.60}; expected '-', or '(0', '0)', '(0)' with | between them"
             )
         ended = set()
         for bracket in BRACKET.findall(column):
@@ -260,13 +262,13 @@ class _DocumentLines:
             if begins and not ends and entity in ended:
                 # The authors' code takes brackets as they come, the reference scorer those that begin first.
                 raise ValueError(
-                    f"{place}: in {column!r} mentions of entity {entity} cross: it can be read in two ways"
+                    f"{place}: in {column!r:.60} mentions of entity {entity:.20} cross: it can be read in two ways"
                 )
             if begins:
                 self.openings[entity].append(_Opening(self.num_words, place))
             if ends:
                 if not self.openings[entity]:
-                    raise ValueError(f"{place}: a mention of entity {entity} ends here that has not begun")
+                    raise ValueError(f"{place}: a mention of entity {entity:.20} ends here that has not begun")
                 self.mentions[entity].append((self.openings[entity].pop().word, self.num_words))
                 ended.add(entity)
 
@@ -305,7 +307,7 @@ def _name_and_part(document: CoreferenceDocument) -> tuple[str, str]:
 
 def _from_json(record: Any, where: str) -> CoreferenceDocument:
     doc_key = require(record, "doc_key", str, where)
-    where = f"{where}: document {doc_key!r}"
+    where = f"{where}: document {doc_key!r:.60}"
     for key in ("sentences", "speakers", "clusters"):
         for item in require(record, key, list, where):
             if not isinstance(item, list):

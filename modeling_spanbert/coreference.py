@@ -153,6 +153,8 @@ def speakers_of_words(sentences, speakers) -> list[str | None]:
     for number, (sentence, who) in enumerate(zip(sentences, speakers, strict=True)):
         if who is None or isinstance(who, str):
             who = [who] * len(sentence)
+        if not isinstance(who, list | tuple):
+            raise ValueError(f"speaker {who!r:.60} of sentence {number}: expected a name, None, or a list of these")
         if len(who) != len(sentence):
             raise ValueError(
                 f"sentence {number} has {len(sentence)} words and {len(who)} speakers: expected one for each, or one"

@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .configuration_spanbert import AUTO_CLASSES
+from .files import decode_json
 from .modeling_spanbert import SpanBertForQuestionAnswering
 from .question_answering import SpanBertQuestionAnsweringPipeline
 
@@ -448,7 +449,7 @@ def readdress(export_dir: Path, hub_model_id: str) -> None:
     if not record.is_file():  # not written by `export`
         return
     try:
-        content = json.loads(record.read_text(encoding="utf-8"))
+        content = decode_json(record.read_bytes())
         run, results = content["run"], content["results"]
         here = run | {"model_id": hub_model_id}
         rendered = render_card(here, results)

@@ -7,11 +7,17 @@ import gzip
 import json
 import os
 import re
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
+
+
+MAX_DEPTH = 100  # of JSON; Python's stack ends at some hundreds, here or where a value is printed or written
+# An escape of JSON that is half of a surrogate pair (1), once whole pairs and other escapes are taken.
+HALF_PAIR = re.compile(r"\\(?:u[dD][89abAB]..\\u[dD][c-fC-F]..|(u[dD][89a-fA-F]..)|.)", re.DOTALL)
 
 
 @contextmanager
@@ -42,21 +48,70 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[int, str]]:
             yield number, line.rstrip("\r\n")
 
 
-def parse_json(text: str, where: str) -> Any:
-    """Raises ValueError, with `where`, for what is not JSON."""
+def decode_json(text: str | bytes, half_pairs: bool = False) -> Any:
+    """The content of JSON, in UTF-8 where it is bytes: what every reader of JSON here begins with.
+
+    Raises json.JSONDecodeError, and nothing else, for what is no JSON, and for JSON that Python could not go on with:
+    nested more than `MAX_DEPTH` deep, with a whole number of thousands of digits, or, unless `half_pairs`, with text
+    that is no Unicode, since it has half of a surrogate pair.
+    """
     try:
-        return json.loads(text)
+        if isinstance(text, bytes):
+            text = text.decode("utf-8-sig")
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except UnicodeDecodeError as error:
+        raise json.JSONDecodeError(f"not UTF-8 text (byte {error.object[error.start]:#04x})", "", 0) from None
+    except RecursionError:
+        deep = True
+    except ValueError:
+        digits = sys.get_int_max_str_digits()
+        found = re.search(rf"\d{{{digits + 1}}}", text)
+        raise json.JSONDecodeError(f"a number of more than {digits} digits", text, found.start()) from None
+    else:
+        deep = text.count("[") + text.count("{") > MAX_DEPTH and _is_deep(value)
+    if deep:
+        start = len(text) - len(text.lstrip())
+        raise json.JSONDecodeError(f"nested more than {MAX_DEPTH} deep", text, start)
+    if not half_pairs and re.search(r"\\u[dD][89a-fA-F]", text):
+        for match in HALF_PAIR.finditer(text):
+            if match[1]:
+                raise json.JSONDecodeError(f"\\{match[1]} is half of a surrogate pair", text, match.start())
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    inside = [value]
+    for _ in range(MAX_DEPTH):
+        members = (each.values() if isinstance(each, dict) else each for each in inside)
+        inside = [member for each in members for member in each if isinstance(member, dict | list)]
+        if not inside:
+            return False
+    return True
+
+
+def shown(value: Any) -> str:
+    """A name or value of a file as a message has it: on the line, and not long; text without quotes."""
+    text = repr(value)
+    return f"{text[1:-1] if isinstance(value, str) else text:.60}"
+
+
+def parse_json(text: str, where: str) -> Any:
+    """Raises ValueError, with `where`, for what `decode_json` refuses."""
+    try:
+        return decode_json(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{where} is not JSON: {error.msg} (column {error.colno})") from None
 
 
 def read_json(path: str | Path) -> Any:
-    """The content of a JSON file. Raises as `numbered_lines`, and ValueError with file:line for what is not JSON."""
+    """The content of a JSON file. Raises as `numbered_lines`, and ValueError with file:line as `decode_json`."""
     text = "\n".join(line for _, line in numbered_lines(path))
     if not text.strip():
         raise ValueError(f"{path} is empty")
     try:
-        return json.loads(text)
+        return decode_json(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}:{error.lineno} is not JSON: {error.msg} (column {error.colno})") from None
 
@@ -66,7 +121,7 @@ def require(record: Any, key: str, kind: type, where: str) -> Any:
     if not isinstance(record, dict):
         raise ValueError(f"{where}: expected an object with {key!r}, got {type(record).__name__}")
     if key not in record:
-        found = ", ".join(map(str, list(record)[:8])) or "nothing"
+        found = ", ".join(map(shown, list(record)[:8])) or "nothing"
         raise ValueError(f"{where} has no {key!r}; found: {found}")
     value = record[key]
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):

@@ -6,7 +6,6 @@ their folders; one with a member that would be written elsewhere is refused.
 """
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ from huggingface_hub import HfApi, get_token, snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from .files import decode_json, numbered_lines
 from .hub import cause
 from .original_names import EXPECTED
 
@@ -218,7 +218,7 @@ def json_object(file: Path) -> dict:
     if not file.is_file():
         return {}
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = decode_json(file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{file} is not JSON ({error}); mend it or move it away") from None
     if not isinstance(content, dict):
@@ -231,8 +231,9 @@ def no_answer_threshold(folder: Path) -> float | None:
     file = folder / "eval_results.txt"
     if not file.is_file():
         return None
-    found = re.search(r"^best_f1_thresh\s*=\s*(\S+)\s*$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    text = "\n".join(line for _, line in numbered_lines(file))
+    found = re.search(r"^best_f1_thresh\s*=\s*(\S+)\s*$", text, re.MULTILINE)
     try:
         return float(found[1]) if found else None
     except ValueError:
-        raise ValueError(f"{file} says best_f1_thresh = {found[1]}, expected a number; mend it") from None
+        raise ValueError(f"{file} says best_f1_thresh = {found[1]!r:.60}, expected a number; mend it") from None

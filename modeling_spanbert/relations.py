@@ -34,6 +34,7 @@ from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
 
 from .checks import check_unicode
 from .configuration_spanbert import RELATION_INPUTS, SpanBertConfig
+from .files import shown
 from .modeling_spanbert import SpanBertForRelationExtraction
 from .opening import open_fine_tuned
 from .question_answering import groups
@@ -277,19 +278,22 @@ def fit(before: list, between: list, after: list, room: int) -> tuple[list, list
 
 
 def name_of(example: dict, number: int) -> str:
-    return f"example {example.get('id', number)}"
+    return f"example {shown(example.get('id', number))}"
 
 
 def closest(name: str | None, known: Iterable[str]) -> str:
     """The end of a message that `name` is not known."""
     known = sorted(known)
     similar = get_close_matches(str(name), known, n=1)
-    listed = ", ".join(known) or "none (is config.entity_token_map set?)"
-    return f"; closest: {similar[0]}; known: {listed}" if similar else f"; known: {listed}"
+    listed = ", ".join(map(shown, known)) or "none (is config.entity_token_map set?)"
+    return f"; closest: {shown(similar[0])}; known: {listed}" if similar else f"; known: {listed}"
 
 
 def check_spans(example: dict, name: str) -> None:
-    """Raises ValueError unless the sentence has words, and subject and object are some of them, and not the same."""
+    """Raises ValueError unless the sentence has words, and subject and object are some of them, and not the same.
+
+    Their types, where it has any, are names.
+    """
     missing = [key for key in ("token", "subj_start", "subj_end", "obj_start", "obj_end") if key not in example]
     if missing:
         raise ValueError(f"{name} has no {missing[0]!r}; expected token, subj_start, subj_end, obj_start, obj_end")
@@ -299,16 +303,23 @@ def check_spans(example: dict, name: str) -> None:
     check_unicode(" ".join(tokens), name)
     spans = [(example[f"{role}_start"], example[f"{role}_end"]) for role in ("subj", "obj")]
     for role, (start, end) in zip(ROLES.values(), spans, strict=True):
-        if not all(isinstance(place, Integral) for place in (start, end)) or not 0 <= start <= end < len(tokens):
+        if not are_places(start, end) or not 0 <= start <= end < len(tokens):
             raise ValueError(
-                f"{name}: {role} ({start}, {end}) in a sentence of {len(tokens)} words: expected its first and last "
-                "word, counted from 0, both included"
+                f"{name}: {role} ({shown(start)}, {shown(end)}) in a sentence of {len(tokens)} words: expected "
+                "its first and last word, counted from 0, both included"
             )
         if not "".join(tokens[start : end + 1]).strip():
             raise ValueError(f"{name}: {role} ({start}, {end}) is blank: expected at least one word")
     (subject_start, subject_end), (object_start, object_end) = spans
     if subject_start <= object_end and object_start <= subject_end:
         raise overlap(*spans, name)
+    for key in ("subj_type", "obj_type"):
+        if not isinstance(example.get(key), str | None):
+            raise ValueError(f"{name}: {key}={shown(example[key])}: expected a name")
+
+
+def are_places(*values) -> bool:
+    return all(isinstance(value, Integral) and not isinstance(value, bool) for value in values)
 
 
 def overlap(subject: tuple[int, int], object: tuple[int, int], name: str) -> ValueError:
@@ -318,10 +329,10 @@ def overlap(subject: tuple[int, int], object: tuple[int, int], name: str) -> Val
 def split_at_entities(text: str, subject: tuple[int, int], object: tuple[int, int], name: str) -> dict:
     """An example of the five parts of `text`: before, between, after and the entities, at any character."""
     for role, (start, end) in (("subject", subject), ("object", object)):
-        if not all(isinstance(place, Integral) for place in (start, end)) or not 0 <= start < end <= len(text):
+        if not are_places(start, end) or not 0 <= start < end <= len(text):
             raise ValueError(
-                f"{name}: {role} ({start}, {end}) in a text of {len(text)} characters: expected (start, end), so that "
-                "text[start:end] is the entity"
+                f"{name}: {role} ({shown(start)}, {shown(end)}) in a text of {len(text)} characters: expected "
+                "(start, end), so that text[start:end] is the entity"
             )
         if not text[start:end].strip():
             raise ValueError(f"{name}: {role} ({start}, {end}) is blank: expected text[start:end] to be the entity")

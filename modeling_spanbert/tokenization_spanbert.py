@@ -4,7 +4,6 @@ SpanBERT is cased, but `BertTokenizer` lower-cases unless told not to, and the r
 have a vocab.txt and nothing that tells it.
 """
 
-import json
 import logging
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from transformers import BertTokenizer
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 from transformers.utils import cached_file
 
+from .files import read_json
 from .vocabulary import has_capitals, read_vocab
 
 
@@ -49,6 +49,6 @@ def keeps_capitals(name: str, where: dict) -> bool:
         for file in ("tokenizer.json", "vocab.txt")
     }
     if files["tokenizer.json"]:
-        normalizer = json.loads(Path(files["tokenizer.json"]).read_text(encoding="utf-8")).get("normalizer")
+        normalizer = read_json(files["tokenizer.json"]).get("normalizer")
         return not (normalizer or {}).get("lowercase", False)
     return not files["vocab.txt"] or has_capitals(read_vocab(Path(files["vocab.txt"])))

@@ -12,12 +12,12 @@ passed over.
 
 import gzip
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from modeling_spanbert.files import decode_json
 from training.corpus import DAMAGE, Document
 
 
@@ -119,7 +119,7 @@ class Annotations:
 
 
 def _spans(line: bytes, field: str) -> tuple[str, np.ndarray]:
-    row = json.loads(line)
+    row = decode_json(line)
     id = row["id"]
     if not isinstance(id, str | int) or isinstance(id, bool):
         raise ValueError("an id is text or a whole number")

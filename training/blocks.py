@@ -25,6 +25,7 @@ from datasets.arrow_writer import ArrowWriter
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from modeling_spanbert.files import decode_json
 from training.annotations import Annotations
 from training.corpus import Corpus, Document
 from training.encoding import Encoder, continuation_ids
@@ -61,7 +62,7 @@ class Blocks:
             rows = [
                 np.load(self.folders[1] / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in Rows._fields
             ]
-            self.report = json.loads((self.folders[1] / "report.json").read_text(encoding="utf-8"))
+            self.report = decode_json((self.folders[1] / "report.json").read_bytes())
             self._cls, self._sep = self.report["cls_token_id"], self.report["sep_token_id"]
             self._annotation = self.report["annotation"]
             self._spans = _annotated_spans(self.folders[0]) if self._annotation else None
@@ -69,7 +70,7 @@ class Blocks:
             if self.report["two_sequences"]:
                 self._labels = np.load(self.folders[1] / "labels.npy", mmap_mode="r", allow_pickle=False)
             self.max_seq_length, self.fingerprint = self.report["max_seq_length"], self.report["fingerprint"]
-        except (OSError, ValueError, KeyError, pa.ArrowInvalid) as error:
+        except (OSError, ValueError, LookupError, TypeError, EOFError, pa.ArrowException) as error:
             folders = f"{tokens_folder} or {rows_folder}"
             raise OSError(f"prepared text is damaged: {folders} ({error}); delete both and start again") from error
         self._starts, self._lengths, self._row_offsets = map(np.asarray, rows)  # slices of a plain array are faster

@@ -13,15 +13,17 @@ import zlib
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from modeling_spanbert.files import decode_json, shown
+
 
 ENDINGS = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz", ".json", ".json.gz", ".parquet")
 ENCODING_ERRORS = ("strict", "replace")
-DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, pa.ArrowInvalid)  # what a truncated shard raises
+DAMAGE = (EOFError, gzip.BadGzipFile, zlib.error, pa.ArrowException)  # what a truncated shard raises
 
 # What BERT's text cleaning drops (control characters, U+FFFD, half surrogate pairs) and what it takes for a blank.
 # A carriage return is dropped too where it is half of a line's end.
@@ -151,7 +153,7 @@ class Corpus:
                 raise PermissionError(f"cannot read {path}: permission denied; make it readable") from None
             except DAMAGE as error:
                 what = f"{path} is damaged after document {num_documents} ({str(error) or type(error).__name__})"
-                what = what.replace("\n", " ")
+                what = " ".join(what.split())
                 if not self.skip_bad_shards:
                     raise ValueError(f"{what}; replace it, or use --skip_bad_shards") from error
                 self.skipped_shards.append(str(path))
@@ -173,7 +175,7 @@ class Corpus:
         elif ending.startswith(".json"):
             for number, line in self._lines(path):
                 try:
-                    row = json.loads(line)
+                    row = decode_json(line, half_pairs=True)  # which cleaning drops
                 except json.JSONDecodeError as error:
                     what = f"{error.msg} at character {error.pos + 1}"
                     raise ValueError(f"{path}:{number} is not JSON ({what}); expected one object a line") from None
@@ -223,9 +225,16 @@ class Corpus:
         return line
 
     def _parquet_documents(self, path: Path) -> Iterator[tuple[str, bool, str | None]]:
+        with path.open("rb") as opened:
+            try:
+                yield from self._rows_of_parquet(opened, path)
+            except (OSError, UnicodeDecodeError) as error:  # what Arrow raises beside its own, of damaged pages
+                raise pa.ArrowInvalid(str(error)) from error
+
+    def _rows_of_parquet(self, opened: BinaryIO, path: Path) -> Iterator[tuple[str, bool, str | None]]:
         import pyarrow.parquet
 
-        with path.open("rb") as opened, pyarrow.parquet.ParquetFile(opened) as file:
+        with pyarrow.parquet.ParquetFile(opened) as file:
             columns = file.schema_arrow.names
             if self.text_column not in columns:
                 self._column(dict.fromkeys(columns), str(path))
@@ -240,7 +249,7 @@ class Corpus:
         if not isinstance(row, dict):
             raise ValueError(f"{where} is {_json_type(row)}, expected an object with a column {self.text_column!r}")
         if self.text_column not in row:
-            found = ", ".join(sorted(map(str, row))) or "none"
+            found = ", ".join(sorted(map(shown, row))) or "none"
             raise ValueError(f"{where}: column {self.text_column!r} missing; found: {found}; use --text_column")
         text = row[self.text_column]
         if not isinstance(text, str):

@@ -8,7 +8,6 @@ written for their exports, named after the data. Writes the JSON file and the ca
 beside its folder anew.
 """
 
-import json
 import shlex
 import sys
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modeling_spanbert.export import main as render_cards
+from modeling_spanbert.files import decode_json
 from training.arguments import one_line_errors
 from training.record import write_json
 
@@ -152,11 +152,14 @@ def task_names(runs: list[FineTuning]) -> list[str]:
 
 def _read(path: Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        record = decode_json(path.read_bytes())
     except OSError:
         raise ValueError(f"{path.parent} holds no finished run: {path.name} is missing") from None
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is damaged: expected an object")
+    return record
 
 
 @one_line_errors

@@ -1,6 +1,5 @@
 """The model that a run starts from: from scratch at a named size, or from any BERT or SpanBERT checkpoint."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from modeling_spanbert import SIZES, SpanBertConfig, SpanBertForPreTraining
+from modeling_spanbert.files import decode_json
 from modeling_spanbert.modeling_spanbert import SpanBertPreTrainedModel
 from training.arguments import WeightsArguments
 from training.hardware import attention_form
@@ -68,13 +68,21 @@ def _named_config(config_name: str, tokenizer: PreTrainedTokenizerBase, changes:
     if not path.is_file():
         raise ValueError(f"config_name={config_name}: neither a folder with a config.json nor one of {list(SIZES)}")
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = decode_json(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is not JSON ({error}); expected a model's configuration") from None
     if not isinstance(fields, dict) or fields.get("model_type", "bert") not in ("bert", "spanbert"):
         found = f"of model_type {fields.get('model_type')!r}" if isinstance(fields, dict) else "not a JSON object"
         raise ValueError(f"{path} is {found}; expected the configuration of a bert or spanbert model")
-    return SpanBertConfig.from_dict(fields | changes)
+    try:
+        return SpanBertConfig.from_dict(fields | changes)
+    except StrictDataclassError:
+        raise
+    except Exception as error:  # what transformers raises of values that no field may have, before it looks at them
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{path} is no configuration ({reason}); expected that of a bert or spanbert model"
+        ) from error
 
 
 def _head_of(name: str, model_class: type[SpanBertPreTrainedModel], fields: dict) -> tuple[bool, dict]:

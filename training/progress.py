@@ -1,7 +1,6 @@
 """What a run says of itself: metrics.jsonl, status.json, and a line that shows how far it is."""
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from eval.memory import peak_memory
+from modeling_spanbert.files import decode_json
 from training import strict_json
 from training.disk import is_disk_full
 
@@ -178,7 +178,7 @@ def _keep_lines_up_to(metrics: Path, step: int) -> None:
     kept = []
     for line in metrics.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            if line.endswith("\n") and 0 < step and json.loads(line)["step"] <= step:
+            if line.endswith("\n") and 0 < step and decode_json(line)["step"] <= step:
                 kept.append(line)
     beside = metrics.with_name(METRICS + ".partial")
     beside.write_text("".join(kept), encoding="utf-8")

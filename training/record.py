@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase
 
 from modeling_spanbert import SIZES, SpanBertConfig
+from modeling_spanbert.files import decode_json
 from training.arguments import DataArguments, RunArguments, UpdateArguments, WeightsArguments, resolved
 from training.blocks import Blocks
 from training.hardware import describe_hardware
@@ -49,7 +50,7 @@ def start_name(model_name_or_path: str | None) -> str | None:
         return None
     path = Path(os.path.abspath(model_name_or_path))  # links keep their names
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return json.loads((path / "results.json").read_text(encoding="utf-8"))["run"]["model_id"].split("/")[-1]
+        return str(decode_json((path / "results.json").read_bytes())["run"]["model_id"]).split("/")[-1]
     return path.parent.name if path.name in ("config.json", "export") else path.name
 
 

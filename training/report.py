@@ -6,7 +6,6 @@ writes it for a run that goes on or was stopped; `training/pretrain.py` and `tra
 """
 
 import argparse
-import json
 import math
 import os
 import statistics
@@ -284,8 +283,10 @@ def as_typed(value: Any) -> str:
 
 
 def _read_json(path: Path, needed: tuple[str, ...]) -> dict:
+    from modeling_spanbert.files import decode_json  # only now: with it comes torch, which --help needs not wait for
+
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = decode_json(path.read_bytes())
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     missing = [name for name in needed if not isinstance(record, dict) or name not in record]
@@ -296,12 +297,14 @@ def _read_json(path: Path, needed: tuple[str, ...]) -> dict:
 
 def _metrics(path: Path) -> Iterator[dict]:
     """The whole lines of metrics.jsonl."""
+    from modeling_spanbert.files import decode_json
+
     if not path.is_file():
         return
     with path.open(encoding="utf-8", errors="replace") as file:
         for text in file:
             try:
-                line = json.loads(text)
+                line = decode_json(text)
             except ValueError:
                 continue
             if isinstance(line, dict) and isinstance(line.get("step"), int):

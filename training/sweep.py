@@ -12,6 +12,7 @@ from pathlib import Path
 
 from accelerate import PartialState
 
+from modeling_spanbert.files import decode_json
 from training.arguments import resolved
 from training.finetuning_arguments import SweepArguments
 from training.finish import DIVERGED
@@ -111,9 +112,9 @@ def without(argv: list[str], names: list[str]) -> list[str]:
 def ended(folder: Path, arguments: tuple) -> bool:
     """Whether the run of these arguments has ended in `folder`. Raises ValueError where another one was there."""
     try:
-        state = json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"]
-        before = json.loads((folder / "run.json").read_text(encoding="utf-8"))["arguments"]
-    except (OSError, ValueError, KeyError):
+        state = decode_json((folder / "status.json").read_bytes())["state"]
+        before = dict(decode_json((folder / "run.json").read_bytes())["arguments"])
+    except (OSError, ValueError, KeyError, TypeError):
         return False
     now = json.loads(json.dumps(resolved(*arguments)))
     for name, value in now.items():

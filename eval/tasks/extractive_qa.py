@@ -20,7 +20,7 @@ from eval.metrics.squad import squad_scores
 from eval.metrics.squad_v2 import best_no_answer_threshold, squad_v2_scores
 from eval.tasks.task import Loaded, Task, load_from_hub, row_length
 from modeling_spanbert import QuestionAnswerer, SpanBertForQuestionAnswering
-from modeling_spanbert.files import numbered_lines, parse_json, read_json, require
+from modeling_spanbert.files import decode_json, numbered_lines, parse_json, read_json, require, shown
 from modeling_spanbert.question_answering import (
     encode_questions,
     first_detected_answer,
@@ -72,11 +72,11 @@ class ExtractiveQa(Task):
         seen = set()
         for example in found:
             if example["id"] in seen:
-                raise ValueError(f"{source}: id {example['id']!r} is there twice")
+                raise ValueError(f"{source}: id {example['id']!r:.60} is there twice")
             seen.add(example["id"])
             fault = example.pop("fault", None)
             if fault:
-                loaded.count(fault, example["id"])
+                loaded.count(fault, shown(example["id"]))
             if not (training and fault == NOT_IN_CONTEXT):
                 loaded.examples.append(example)
         if not loaded.examples:
@@ -91,7 +91,7 @@ class ExtractiveQa(Task):
         if first is None:
             raise ValueError(f"{path} is empty")
         try:
-            record = json.loads(first[1])
+            record = decode_json(first[1])
         except json.JSONDecodeError:
             record = None  # the first line of indented JSON, or broken: `read_json` says where
         if isinstance(record, dict) and ("header" in record or {"context", "qas"} <= set(record)):
@@ -114,7 +114,7 @@ class ExtractiveQa(Task):
         format = self.format or ("squad_v2" if version_2 else "squad")
         for number, (context, question) in enumerate(questions):
             id = require(question, "id", str, f"{path}: question {number}")
-            where = f"{path}: question {id}"
+            where = f"{path}: question {shown(id)}"
             text, answers = require(question, "question", str, where), require(question, "answers", list, where)
             if format == "squad_v2" and not version_2:
                 raise ValueError(f"{where} has no 'is_impossible': a file of SQuAD 1.1; give --task squad_v1")
@@ -152,10 +152,12 @@ class ExtractiveQa(Task):
             context = require(record, "context", str, where)
             for question in require(record, "qas", list, where):
                 id = require(question, "qid", str, where)
-                place = f"{where}: question {id}"
+                place = f"{where}: question {shown(id)}"
                 detected = require(question, "detected_answers", list, place)
                 for answer in detected:
-                    require(answer, "char_spans", list, place)
+                    for span in require(answer, "char_spans", list, place):
+                        if not isinstance(span, list) or [type(character) for character in span] != [int, int]:
+                            raise ValueError(f"{place}: char_spans has {shown(span)}: expected [first, last]")
                 yield self._mrqa_example(
                     id,
                     require(question, "question", str, place),
@@ -174,7 +176,7 @@ class ExtractiveQa(Task):
             return example | {"fault": NOT_IN_CONTEXT}
         try:
             example["answer"] = first_detected_answer(context, detected_answers)
-        except (ValueError, TypeError, IndexError) as error:
+        except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         return example
 

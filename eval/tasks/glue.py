@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from eval.metrics.glue import glue_scores
 from eval.tasks.task import Loaded, Task, load_from_hub, logits_of, row_length
 from modeling_spanbert import SpanBertForSequenceClassification
-from modeling_spanbert.files import numbered_lines
+from modeling_spanbert.files import numbered_lines, shown
 
 
 MALFORMED = "lines with another number of columns, left out"
@@ -74,7 +74,7 @@ class Glue(Task):
         if self.headless and "sentence" not in columns:
             columns, rows = list(COLA_COLUMNS), numbered_lines(path)
         if missing := [column for column in self.texts if column not in columns]:
-            raise ValueError(f"{path}:1 has no column {missing[0]!r}; found: {', '.join(columns)[:200]}")
+            raise ValueError(f"{path}:1 has no column {missing[0]!r}; found: {', '.join(map(shown, columns))[:200]}")
         for number, line in rows:
             values = line.split("\t")
             where = f"{path}:{number}"

@@ -14,7 +14,7 @@ from typing import ClassVar
 from eval.metrics.tacred import tacred_scores
 from eval.tasks.task import Loaded, Task, needs_own_copy, row_length
 from modeling_spanbert import RelationExtractor, SpanBertForRelationExtraction
-from modeling_spanbert.files import read_json, require
+from modeling_spanbert.files import read_json, require, shown
 from modeling_spanbert.relations import (
     RelationFeaturizer,
     add_entity_tokens,
@@ -54,8 +54,10 @@ class RelationExtraction(Task):
         if not isinstance(examples, list) or not examples:
             raise ValueError(f"{data_file}: expected a list of examples in TACRED's layout, and one at least")
         for number, example in enumerate(examples):
-            where = f"{data_file}: example {example.get('id', number) if isinstance(example, dict) else number}"
-            require(example, "relation", str, where)
+            where = f"{data_file}: example {shown(example.get('id', number) if isinstance(example, dict) else number)}"
+            relation = require(example, "relation", str, where)
+            if relation.splitlines() not in ([], [relation]):  # predictions are written with a label a line
+                raise ValueError(f"{where}: relation={relation!r:.60}: expected a name on one line")
             require(example, "token", list, where)
             check_spans(example, where)
         return Loaded(examples)

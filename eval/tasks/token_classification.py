@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 from eval.metrics.ner import ner_scores
 from eval.tasks.task import Loaded, Task, logits_of, needs_own_copy, row_length
 from modeling_spanbert import SpanBertForTokenClassification
-from modeling_spanbert.files import numbered_lines, parse_json, require
+from modeling_spanbert.files import decode_json, numbered_lines, parse_json, require
 
 
-TAG = re.compile(r"O|[BI]-.+")
+TAG = re.compile(r"O|[BI]-\S+")
 logger = logging.getLogger(__name__)
 
 
@@ -148,7 +148,7 @@ for entity in tag("Ada Lovelace works at a library in London."):
 
 def _is_object(line: str) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(decode_json(line), dict)
     except json.JSONDecodeError:
         return False
 
