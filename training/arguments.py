@@ -376,8 +376,9 @@ def parse_recipe(argument_types: Sequence[type], argv: Sequence[str] | None = No
 def read_recipe(path: str | Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The fields of a recipe as YAML gives them, `extends:` followed. Raises ValueError or FileNotFoundError."""
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no recipe {path}{_nearest_recipes(path)}")
+    if not os.path.isfile(path):  # False, too, for what can be no name of a file
+        by = f" ({extended_by[-1]} extends it)" if extended_by else ""
+        raise FileNotFoundError(f"no recipe {repr(str(path))[1:-1]:.300}{_nearest_recipes(path)}{by}")
     if path.resolve() in extended_by:
         raise ValueError(f"recipe {path} extends itself: {' -> '.join(p.name for p in (*extended_by, path))}")
     try:
@@ -387,13 +388,15 @@ def read_recipe(path: str | Path, extended_by: tuple[Path, ...] = ()) -> dict[st
         raise ValueError(f"recipe {path} is not UTF-8 text") from None
     except yaml.YAMLError as error:
         raise ValueError(f"recipe {path} is not YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ValueError(f"recipe {path} is nested too deeply; expected a mapping of fields to values") from None
     if not isinstance(values, dict):
         raise ValueError(f"recipe {path} is not a mapping of fields to values, but {type(values).__name__}")
     base = values.pop("extends", None)
     if base is None:
         return values
     if not isinstance(base, str):
-        raise ValueError(f"extends={base!r} in {path}: expected the path of one recipe")
+        raise ValueError(f"extends={base!r:.60} in {path}: expected the path of one recipe")
     return read_recipe(path.parent / base, (*extended_by, path.resolve())) | values
 
 
@@ -428,15 +431,45 @@ def one_line_errors(main: Callable) -> Callable:
 
 
 class _RecipeLoader(yaml.SafeLoader):
-    """YAML without surprises: plain data only, and a key that is given twice is an error."""
+    """YAML without surprises: plain data only, and a key that is given twice is an error.
+
+    So is an alias, of which some make a value without end; and a date is text.
+    """
+
+    yaml_implicit_resolvers: typing.ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.composer.ComposerError(
+                None, None, f"*{event.anchor} is an alias: write it out", event.start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_object(self, node, deep=False):
+        try:
+            value = super().construct_object(node, deep)
+            if isinstance(value, int):
+                str(value)  # a ValueError where it has thousands of digits, in hexadecimal too
+            if isinstance(value, str) and b"\0" in value.encode():  # a ValueError for half of a surrogate pair
+                raise ValueError
+            return value
+        except (ValueError, LookupError, AttributeError, TypeError):  # of tags such as !!int before another value
+            what = f"{str(node.value)[:40]!r} is no {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from None
 
     def construct_mapping(self, node, deep=False):
-        seen = []  # not a set: an unhashable key is refused below
-        for key_node, _ in node.value:
+        seen = set()
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str | int | float | None):
+                raise yaml.constructor.ConstructorError(None, None, "a field is no name", key_node.start_mark)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", key_node.start_mark)
-            seen.append(key)
+                raise yaml.constructor.ConstructorError(None, None, f"{key!s:.60} is given twice", key_node.start_mark)
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -529,9 +562,8 @@ def _convert(name: str, value: Any, f: Field, hint: Any) -> Any:
                 return int(number) if abs(number) < 2**53 else int(value)
     except (ValueError, KeyError, OverflowError):
         pass
-    raise ValueError(
-        f"{name}={value if isinstance(value, str) else json.dumps(value, default=str)}: expected {expected}"
-    )
+    given = repr(value)[1:-1] if isinstance(value, str) else json.dumps(value, default=str)
+    raise ValueError(f"{name}={given:.200}: expected {expected}")
 
 
 def _unknown(name: str, known: typing.Iterable[str]) -> str:
@@ -539,14 +571,14 @@ def _unknown(name: str, known: typing.Iterable[str]) -> str:
     # A prefix is nearer than what difflib finds: --learning means learning_rate, though abbreviations are refused.
     plain = re.sub("-", "_", name)
     nearest = [k for k in known if plain and k.startswith(plain)] or difflib.get_close_matches(plain, known, 1, 0.5)
-    return f"unknown field '{name}'" + (f"; closest: {nearest[0]}" if nearest else "; --help lists the fields")
+    return f"unknown field {name!r:.80}" + (f"; closest: {nearest[0]}" if nearest else "; --help lists the fields")
 
 
 def _nearest_recipes(path: Path) -> str:
     """`; closest: ...`, from the recipe's folder and the recipes that come with the code."""
-    beside = path.parent.glob("*.yaml") if path.parent.is_dir() else []
+    beside = path.parent.glob("*.yaml") if os.path.isdir(path.parent) else []
     there = {recipe.name: recipe for recipe in [*RECIPES.rglob("*.yaml"), *beside]}
-    names = difflib.get_close_matches(path.with_suffix(".yaml").name, there, 3, 0.6) or sorted(there)
+    names = difflib.get_close_matches(f"{path.stem}.yaml", there, 3, 0.6) or sorted(there)
     return f"; closest: {', '.join(_relative(there[name]) for name in names)}" if names else ""
 
 
