@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from modeling_spanbert.files import decode_json, shown
 from training import strict_json
 from training.disk import DiskFull, is_disk_full
 
@@ -180,9 +181,10 @@ def verify(path: str | Path) -> list[str]:
     """What is wrong with a checkpoint, a phrase each; [] where every file is there with its size and checksum."""
     path = Path(path)
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
+        manifest = decode_json((path / MANIFEST).read_bytes())
         files = {file: (entry["size"], entry["sha256"]) for file, entry in manifest["files"].items()}
-        complete = {MODEL, OPTIMIZER, TRAINER_STATE} <= files.keys() and isinstance(manifest["step"], int)
+        sizes = [manifest["step"], *(size for size, _ in files.values())]
+        complete = {MODEL, OPTIMIZER, TRAINER_STATE} <= files.keys() and all(type(size) is int for size in sizes)
     except OSError:
         return [f"{MANIFEST} is missing"]
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -190,43 +192,49 @@ def verify(path: str | Path) -> list[str]:
     if not complete:
         return [f"{MANIFEST} is broken"]
     problems = []
+    there = {each.name for each in path.iterdir() if each.is_file()}
     for file, (size, sha256) in files.items():
-        if not (path / file).is_file():
-            problems.append(f"{file} is missing")
+        if file not in there:
+            problems.append(f"{shown(file)} is missing")
         elif (found := (path / file).stat().st_size) != size:
             problems.append(f"{file} has {found} bytes instead of {size}")
         elif _size_and_sha256(path / file)["sha256"] != sha256:
             problems.append(f"{file} has another checksum than when it was saved")
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # named above, or by `load`
-        if (step := json.loads((path / TRAINER_STATE).read_bytes())["step"]) != manifest["step"]:
-            problems.append(f"{MANIFEST} says step {manifest['step']}, {TRAINER_STATE} {step}")
+        if (step := decode_json((path / TRAINER_STATE).read_bytes())["step"]) != manifest["step"]:
+            problems.append(f"{MANIFEST} says step {manifest['step']}, {TRAINER_STATE} {shown(step)}")
     return problems
 
 
-def load(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, Any]]:
+def load(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], Any]:
     """Model tensors, optimizer tensors and trainer state of a checkpoint, on the CPU. Verify it first.
 
     Raises ValueError naming the file that cannot be read.
     """
     path = Path(path)
-    tensors = []
-    for file in (MODEL, OPTIMIZER):
-        try:
-            tensors.append(load_file(path / file))
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path / file} cannot be read ({error}); take another checkpoint, or auto") from None
-    try:
-        trainer_state = json.loads((path / TRAINER_STATE).read_bytes())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{path / TRAINER_STATE} cannot be read ({error}); take another checkpoint, or auto"
-        ) from None
-    return *tensors, trainer_state
+    tensors = _tensors(path / MODEL), _tensors(path / OPTIMIZER)
+    with readable(path / TRAINER_STATE):
+        return *tensors, decode_json((path / TRAINER_STATE).read_bytes())
 
 
 def load_best(path: str | Path) -> dict[str, torch.Tensor] | None:
-    """The best weights so far that a checkpoint holds, on the CPU, or None. Verify it first."""
-    return load_file(Path(path, BEST)) if Path(path, BEST).is_file() else None
+    """The best weights so far that a checkpoint holds, on the CPU, or None. Verify it first. Raises as `load`."""
+    return _tensors(Path(path, BEST)) if Path(path, BEST).is_file() else None
+
+
+@contextlib.contextmanager
+def readable(file: Path) -> Iterator[None]:
+    """Makes what is wrong with a checkpoint's `file` a ValueError that names it."""
+    try:
+        yield
+    except (SafetensorError, OSError, ValueError) as error:
+        what = " ".join(str(error).split())  # on one line
+        raise ValueError(f"{file} cannot be read ({what}); take another checkpoint, or auto") from None
+
+
+def _tensors(file: Path) -> dict[str, torch.Tensor]:
+    with readable(file):
+        return load_file(file)
 
 
 def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -287,7 +295,7 @@ def check_same_run(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None
     """
     before, now = (_flat(json.loads(strict_json.dumps(run))) for run in (saved, current))
     different = [
-        f"{name} was {json.dumps(before.get(name))}, is {json.dumps(now.get(name))}"
+        f"{shown(name)} was {json.dumps(before.get(name))}, is {json.dumps(now.get(name))}"
         for name in dict.fromkeys([*before, *now])
         if before.get(name) != now.get(name) and name.split(".")[-1] not in NOT_ARCHITECTURE
     ]

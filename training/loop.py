@@ -2,20 +2,25 @@
 
 import contextlib
 import math
+import typing
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import chain
+from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
+from modeling_spanbert.files import shown
 from training.arguments import OptimizationArguments, RunArguments
 from training.batches import Batches
 from training.best import Best
 from training.checkpoint import (
+    TRAINER_STATE,
     Checkpoints,
     check_same_run,
     load,
@@ -24,6 +29,7 @@ from training.checkpoint import (
     load_optimizer_tensors,
     model_tensors,
     optimizer_tensors,
+    readable,
 )
 from training.disk import DiskFull
 from training.optimization import learning_rate_at
@@ -189,14 +195,28 @@ def resume(
     if path is None:
         return TrainerState(identity), skipped
     model_state, optimizer_state, saved = load(path)
-    check_same_run(saved["run"], identity)
+    state = state_of(saved, path)
+    check_same_run(state.run, identity)
     bare = accelerator.unwrap_model(model)
     load_model_tensors(bare, model_state, path)
     load_optimizer_tensors(bare, optimizer, optimizer_state, path)
-    state = TrainerState(**saved)
     if best:
         best.tensors = load_best(path)
     return state, [*skipped, f"resumed {path.name}"]
+
+
+def state_of(saved: Any, path: Path) -> TrainerState:
+    """The trainer state that the checkpoint `path` holds. Raises ValueError for one that is none."""
+    kinds = typing.get_type_hints(TrainerState)
+    with readable(path / TRAINER_STATE):
+        if not isinstance(saved, dict) or not {"run", "step"} <= saved.keys() <= kinds.keys():
+            raise ValueError("expected the state of a run")
+        for name, value in saved.items():
+            kind = kinds[name]
+            may_be_float = float in (kind, *typing.get_args(kind))
+            if not isinstance(value, kind | int if may_be_float else kind) or isinstance(value, bool):
+                raise ValueError(f"{name}={shown(value)}: expected {getattr(kind, '__name__', kind)}")
+    return TrainerState(**saved)
 
 
 def update(
