@@ -151,7 +151,7 @@ def check_text(text) -> None:
 def check_genre(genre: str | None, genres: Sequence[str]) -> None:
     """Raises ValueError, with one line, for a genre that is not among those of the model."""
     if genre is not None and genre not in genres:
-        raise ValueError(f"unknown genre {genre!r}; known: {', '.join(genres)}")
+        raise ValueError(f"unknown genre {genre!r:.60}; known: {', '.join(genres)}")
 
 
 def check_list(name: str, value) -> None:

@@ -24,7 +24,7 @@ from huggingface_hub import HfApi, get_token, snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from .files import decode_json, numbered_lines
+from .files import decode_json, numbered_lines, shown
 from .hub import cause
 from .original_names import EXPECTED
 
@@ -236,4 +236,4 @@ def no_answer_threshold(folder: Path) -> float | None:
     try:
         return float(found[1]) if found else None
     except ValueError:
-        raise ValueError(f"{file} says best_f1_thresh = {found[1]!r:.60}, expected a number; mend it") from None
+        raise ValueError(f"{file} says best_f1_thresh = {shown(found[1])}, expected a number; mend it") from None
