@@ -1,4 +1,4 @@
-"""Charts as SVG to stand inside a page: curves over steps, and bars. Pure functions, from numbers to text.
+"""Charts as SVG to stand inside a page: curves over steps, bars, intervals. Pure functions, from numbers to text.
 
 Lines and text take the page's colour (`currentColor`), so that a chart reads on white, on black and on paper.
 """
@@ -27,11 +27,13 @@ def svg_curve(
     x_label: str = "step",
     from_zero: bool = False,
     dashed: Sequence[str] = (),
+    legend: bool = False,
 ) -> Markup:
     """`curves`, (x, y) by x, over x from 0 on; nothing where there is no point.
 
     A curve of more than `MAX_POINTS` points is drawn by the means of buckets. `from_zero` makes y start at 0; curves
     named in `dashed` are thin and grey, which is for what others are compared with.
+    `legend` writes the names in their colours into the chart, for one that stands without a page's legend.
     """
     drawn = {name: bucket_means(points) for name, points in curves.items() if points}
     if not drawn:
@@ -44,7 +46,9 @@ def svg_curve(
     parts = _frame(y_ticks, y_label, x_label)
     for x, text in zip(x_ticks, labels(x_ticks), strict=True):
         parts += _x_tick(_between(x / last_x, LEFT, RIGHT), text)
-    for name, (colour, dashes) in styles(drawn, dashed).items():
+    for nth, (name, (colour, dashes)) in enumerate(styles(drawn, dashed).items()):
+        if legend:
+            parts.append(tag("text", name, x=RIGHT, y=TOP + 14 * (nth + 1), text_anchor="end", fill=colour))
         places = [
             (_between(x / last_x, LEFT, RIGHT), _between((y - low) / (high - low), BOTTOM, TOP))
             for x, y in drawn[name]
@@ -91,6 +95,37 @@ def svg_bars(
         y = _between(reference / y_ticks[-1], BOTTOM, TOP)
         parts.append(tag("line", x1=LEFT, x2=RIGHT, y1=y, y2=y, stroke="currentColor", stroke_dasharray=DASHES))
     return _svg(title, parts)
+
+
+def svg_intervals(title: str, intervals: dict[str, tuple[float, float | None]], x_label: str) -> Markup:
+    """A line of means with their intervals, one below the other: (mean, half the width or None) by name."""
+    if not intervals:
+        return Markup()
+    left, step = 150, 24
+    height = TOP + step * len(intervals) + 44
+    ends = [mean + sign * (half or 0) for mean, half in intervals.values() for sign in (-1, 1)]
+    x_ticks = ticks(min(ends), max(ends))
+    bottom = height - 44
+
+    def place(x: float) -> float:
+        return _between((x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]), left, RIGHT)
+
+    parts = [tag("text", x_label, x=(left + RIGHT) // 2, y=bottom + 38, text_anchor="middle")]
+    for x, text in zip(x_ticks, labels(x_ticks), strict=True):
+        parts += _x_tick(place(x), text, bottom)
+        parts.append(
+            tag("line", x1=place(x), x2=place(x), y1=TOP, y2=bottom, stroke="currentColor", stroke_opacity=0.15)
+        )
+    for nth, (name, (mean, half)) in enumerate(intervals.items()):
+        y = TOP + step * (nth + 0.5)
+        colour = COLOURS[nth % len(COLOURS)]
+        what = tag("title", f"{name}: {figure(mean)}" + ("" if half is None else f" ± {figure(half)}"))
+        parts.append(tag("text", name, x=left - 8, y=y + 4, text_anchor="end"))
+        if half:
+            ends = {"x1": place(mean - half), "x2": place(mean + half)}
+            parts.append(tag("line", what, **ends, y1=y, y2=y, stroke=colour, stroke_width=2))
+        parts.append(tag("circle", what, cx=place(mean), cy=y, r=4, fill=colour))
+    return _svg(title, parts, height)
 
 
 def swatch(colour: str, dashes: str | None) -> Markup:
@@ -149,9 +184,9 @@ def tag(name: str, *inside: str, **attributes: float | str | None) -> Markup:
     return Markup("<{}{}>{}</{}>").format(name, Markup().join(given), Markup().join(inside), name)
 
 
-def _svg(title: str, parts: list[Markup]) -> Markup:
+def _svg(title: str, parts: list[Markup], height: float = HEIGHT) -> Markup:
     inside = Markup("\n").join([tag("title", title), *parts])
-    return tag("svg", inside, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", font_size=12, fill="currentColor")
+    return tag("svg", inside, viewBox=f"0 0 {WIDTH} {height}", role="img", font_size=12, fill="currentColor")
 
 
 def _frame(y_ticks: list[float], y_label: str, x_label: str) -> list[Markup]:
@@ -168,10 +203,10 @@ def _frame(y_ticks: list[float], y_label: str, x_label: str) -> list[Markup]:
     return parts
 
 
-def _x_tick(x: float, text: str) -> list[Markup]:
+def _x_tick(x: float, text: str, bottom: float = BOTTOM) -> list[Markup]:
     return [
-        tag("line", x1=x, x2=x, y1=BOTTOM, y2=BOTTOM + 4, stroke="currentColor", stroke_opacity=0.7),
-        tag("text", text, x=x, y=BOTTOM + 18, text_anchor="middle"),
+        tag("line", x1=x, x2=x, y1=bottom, y2=bottom + 4, stroke="currentColor", stroke_opacity=0.7),
+        tag("text", text, x=x, y=bottom + 18, text_anchor="middle"),
     ]
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from helpers import ROOT
 from scipy.stats import ttest_1samp, ttest_rel
 
-from training import study
+from training import study, study_report
 from training.study_summary import interval, markdown, read_results, summarize
 
 
@@ -239,3 +240,43 @@ def test_a_toy_study_is_stopped_resumed_and_summed_up(tmp_path):
     text = (tmp_path / "results/summary.md").read_text()
     assert text in finished.stdout
     assert "span_1seq_sbo - bert_1seq" in text and "±" in text
+
+
+def test_a_report_has_the_numbers_of_the_results_and_figures(path, tmp_path, fake_runs, monkeypatch):
+    """Its words are a template; a number that is not there is an error."""
+    assert run(path, tmp_path) == 0
+    folder = tmp_path / "docs" / "study"
+    shutil.copytree(tmp_path / "results", folder / "study")
+    monkeypatch.setattr(study_report, "RECIPES", tmp_path)
+    measured = {"by_length": {str(n): {"pieces": n / 100} for n in range(1, 11)}, "all": {"pieces": 0.055}}
+    for arm, methods in (("one", ["mlm"]), ("two", ["mlm", "sbo", "both"])):
+        file = folder / "study" / arm / "span_filling.json"
+        record = json.loads(file.read_text()) | {"results": {"methods": dict.fromkeys(methods, measured)}}
+        file.write_text(json.dumps(record))
+    words = (
+        "{{ study.tables() }}\n{{ study.score('rte', 'two') }} {{ study.difference('rte', 'one', 'two') }} "
+        "{{ study.held_out('one', 'mlm_loss') }}\n{{ study.scores_figure('rte') }}\n{{ paper_table('table_7') }}\n"
+        "{{ study.lengths_figure('pieces', 'right pieces', [('one', 'mlm'), ('two', 'sbo')]) }}\n"
+        "{{ study.lengths_table('pieces', 3) }} {{ study.filling('two', 'both', 'pieces') }}\n"
+    )
+    (folder / "report.md.jinja").write_text(words)
+    study_report.main([str(folder)])
+    text = (tmp_path / "docs" / "study.md").read_text()
+    assert "50.0 ± 0.0 +0.0 ± 0.0 2\n" in text and "| Span masking (1seq) + SBO | 86.8 |" in text
+    assert "| two, SBO head | 0.010 | 0.020 |" in text and text.endswith("| 0.055 | 0.055\n")
+    for name in ("study_rte", "study_span_filling_pieces"):
+        assert f"(study/figures/{name}.svg)" in text
+        svg = (folder / "figures" / f"{name}.svg").read_text()
+        assert svg.startswith("<svg xmlns=") and ">two" in svg
+    (folder / "report.md.jinja").write_text("{{ study.score('squad', 'two') }}")
+    with pytest.raises(KeyError):
+        study_report.main([str(folder)])
+    with pytest.raises(SystemExit):
+        study_report.main([str(tmp_path)])
+
+
+def test_the_committed_report_is_that_of_the_committed_results(tmp_path):
+    folder = shutil.copytree(ROOT / "docs" / "study", tmp_path / "study")
+    assert study_report.report(folder) == (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
+    for figure in (ROOT / "docs" / "study" / "figures").iterdir():
+        assert (folder / "figures" / figure.name).read_text() == figure.read_text()

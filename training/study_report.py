@@ -1,0 +1,150 @@
+"""The report of studies, docs/study.md and its figures, of the results that they have left.
+
+    python -m training.study_report docs/study
+
+takes docs/study/report.md.jinja, the words, and a folder for each study beside it, docs/study/table7 with the results
+of training/recipes/study/table7.yaml. Every number of the report is one of theirs, or the paper's.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from eval.charts import svg_curve, svg_intervals
+from eval.paper_scores import load_tables
+from training.arguments import one_line_errors
+from training.study import read_study
+from training.study_summary import figure, markdown, read_results, summarize, with_interval
+
+
+TEMPLATE, FIGURES = "report.md.jinja", "figures"
+RECIPES = Path(__file__).parent / "recipes" / "study"
+METHODS = {"mlm": "MLM head", "sbo": "SBO head", "both": "both heads"}
+
+
+class Study:
+    """The results of a study in `folder`, and what a report says of them."""
+
+    def __init__(self, folder: Path, figures: Path):
+        study = read_study(RECIPES / f"{folder.name}.yaml")
+        self.name, self.arms, self.figures = folder.name, list(study["arms"]), figures
+        self.results = read_results(folder)
+        self.summary = summarize(self.results, self.arms, study["comparisons"])
+        begun = {each["arm"] for each in self.results}
+        self.begun = [arm for arm in self.arms if arm in begun]
+
+    def tables(self) -> str:
+        return markdown(self.summary, self.arms)
+
+    def score(self, task: str, arm: str) -> str:
+        return with_interval(self.summary["tasks"][task]["arms"][arm])
+
+    def difference(self, task: str, first: str, second: str) -> str:
+        """The second less the first."""
+        found = self.summary["tasks"][task]["differences"]
+        return next(with_interval(each, True) for each in found if each["arms"] == [first, second])
+
+    def held_out(self, arm: str, name: str) -> str:
+        return figure(self.summary["pretraining"][arm][name])
+
+    def seconds(self) -> float:
+        """All that was run, in wall-clock seconds."""
+        return sum(each["results"].get("wall_seconds") or each.get("wall_seconds") or 0 for each in self.results)
+
+    def measured(self, arm: str) -> dict[str, Any] | None:
+        """What benchmarks/span_filling.py found for an arm."""
+        return next(
+            (each["results"] for each in self.results if each["arm"] == arm and each["name"] == "span_filling"), None
+        )
+
+    def filling(self, arm: str, method: str, name: str) -> str:
+        return figure(self.measured(arm)["methods"][method]["all"][name])
+
+    def scores_figure(self, task: str) -> str:
+        """A figure of a task's scores, as Markdown."""
+        found = self.summary["tasks"][task]
+        intervals = {
+            arm: (each["mean"], each["half_width"]) for arm, each in found["arms"].items() if each["mean"] is not None
+        }
+        image = svg_intervals(f"{task}: {found['metric']}", intervals, f"{found['metric']}, 95 % interval over seeds")
+        return self._figure(
+            f"{task}", image, f"{found['metric']} of {task} by arm, with 95 % intervals over the seeds"
+        )
+
+    def lengths_figure(self, name: str, what: str, chosen: list[tuple[str, str]]) -> str:
+        """A figure of `name` of span filling by the length of the span in words, a curve for each (arm, head)."""
+        curves = {
+            f"{arm}, {METHODS[method]}": [
+                (int(length), of_length[name])
+                for length, of_length in self.measured(arm)["methods"][method]["by_length"].items()
+            ]
+            for arm, method in chosen
+        }
+        image = svg_curve(what, curves, what, "words of the span", legend=True)
+        return self._figure(f"span_filling_{name}", image, f"{what} by the length of the span: {'; '.join(curves)}")
+
+    def lengths_table(self, name: str, digits: int) -> str:
+        """The figures of `lengths_figure` as a table."""
+        rows = [
+            (f"{arm}, {METHODS[method]}", found)
+            for arm in self.begun
+            if (measured := self.measured(arm))
+            for method, found in measured["methods"].items()
+        ]
+        lengths = list(rows[0][1]["by_length"]) if rows else []
+        lines = [f"| words of the span | {' | '.join(map(str, lengths))} | all |"]
+        lines.append("| --- |" + " ---: |" * (len(lengths) + 1))
+        for label, found in rows:
+            values = [*(found["by_length"][length][name] for length in lengths), found["all"][name]]
+            lines.append(f"| {label} | {' | '.join(f'{value:.{digits}f}' for value in values)} |")
+        return "\n".join(lines)
+
+    def _figure(self, name: str, image: str, alternative: str) -> str:
+        path = self.figures / f"{self.name}_{name}.svg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = str(image).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1)
+        path.write_text(text + "\n", encoding="utf-8")
+        return f"![{alternative}](study/{FIGURES}/{path.name})"
+
+
+def paper_table(name: str) -> str:
+    """A table of the paper, in percent."""
+    table = load_tables()[name]
+    lines = [f"| {table.title}, {table.size} | {' | '.join(column.label for column in table.columns)} |"]
+    lines.append("| --- |" + " ---: |" * len(table.columns))
+    for system, scores in table.scores.items():
+        lines.append(f"| {system} | {' | '.join('-' if score is None else f'{score:.1f}' for score in scores)} |")
+    return "\n".join(lines)
+
+
+def report(folder: Path) -> str:
+    """The text of the report of `folder`; writes its figures. Raises ValueError for a folder without a template."""
+    template = folder / TEMPLATE
+    if not template.is_file():
+        raise ValueError(f"{folder} has no {TEMPLATE}: give the folder of a report, as docs/study")
+    found = {name: Study(folder / name, folder / FIGURES) for name in studies_in(folder)}
+    text = template.read_text(encoding="utf-8")
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 -- Markdown
+    return environment.from_string(text).render(**found, paper_table=paper_table) + "\n"
+
+
+def studies_in(folder: Path) -> list[str]:
+    """The studies that have left results in `folder`."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml") if list((folder / path.stem).glob("*/*.json")))
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else argv
+    if len(argv) != 1 or argv[0].startswith("-"):
+        raise ValueError(f"{' '.join(argv) or 'no arguments'}: expected the folder of a report, as docs/study")
+    folder = Path(argv[0])
+    path = folder.with_suffix(".md")
+    path.write_text(report(folder), encoding="utf-8")
+    print(f"{path} and its figures are written")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
