@@ -8,7 +8,7 @@ A study is a YAML file:
     arms:
       span_1seq: {objectives: [mlm], masking_scheme: geometric_spans}  # what is the arm's own
     finetuning:
-      rte: {recipe: ../finetune/rte.yaml, arguments: {…}, arms: […]}  # `arms`: those that are tuned; none: all
+      rte: {recipe: ../finetune/rte.yaml, arguments: {…}, arms: […], seeds: […]}  # arms and seeds: none: all
     measurements:
       span_filling: {script: benchmarks/span_filling.py, arguments: {…}}  # of each arm's export
     seeds: [1, 2, 3]  # of fine-tuning
@@ -80,7 +80,7 @@ def read_study(path: str | Path) -> dict[str, Any]:
     study = {"finetuning": {}, "measurements": {}, "seeds": [0], "comparisons": []} | study
     for name, parts in (("pretraining", [study["pretraining"]]), *((k, study[k].values()) for k in KEYS[2:4])):
         for part in parts:
-            wrong = set(part) - {"recipe", "script", "arguments", "arms"}
+            wrong = set(part) - {"recipe", "script", "arguments", "arms", "seeds"}
             if wrong:
                 raise ValueError(f"unknown key {min(wrong)!r} of {name} in {path}")
     named = [
@@ -118,7 +118,7 @@ def steps_of(path: Path, study: dict[str, Any], runs: Path, results: Path, only:
         steps = [step("pretraining", arm, "pretraining", common["recipe"], fields)]
         for task, tuning in study["finetuning"].items():
             if arm in tuning.get("arms", [arm]):
-                for seed in study["seeds"]:
+                for seed in tuning.get("seeds", study["seeds"]):
                     fields = tuning.get("arguments", {}) | {"model_name_or_path": str(export), "seed": seed}
                     steps.append(step("finetuning", arm, f"{task}_seed_{seed}", tuning["recipe"], fields, seed=seed))
         for name, measurement in study["measurements"].items():
