@@ -6,10 +6,12 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType
 from helpers import WORDS, tiny_config, tiny_tokenizer
 
 from training import finish, pretrain
@@ -87,8 +89,10 @@ class TinyRun:
         assert process.exitcode is not None, "the run hangs"
         return process.exitcode
 
-    def start_processes(self, output_dir: str, arrange=lambda rank: None, **changes) -> list[multiprocessing.Process]:
-        """Starts a run of two forked processes that meet over gloo; in each, `arrange(rank)` is called first.
+    def start_processes(
+        self, output_dir: str, arrange=lambda rank: None, num_processes: int = 2, **changes
+    ) -> list[multiprocessing.Process]:
+        """Starts a run of forked processes that meet over gloo; in each, `arrange(rank)` is called first.
 
         No launcher watches them: one that ends does not end the other. What one says on stderr is `said(…, rank)`.
         """
@@ -99,20 +103,21 @@ class TinyRun:
         def child(rank: int):
             sys.stdout = open(os.devnull, "w")
             sys.stderr = open(self.folder / f"{output_dir}.{rank}.stderr", "w", buffering=1)
-            meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2, "RANK": rank, "LOCAL_RANK": rank}
+            meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "LOCAL_RANK": rank}
+            meet |= {"WORLD_SIZE": num_processes, "LOCAL_WORLD_SIZE": num_processes}
             os.environ |= {name: str(value) for name, value in meet.items()} | {"ACCELERATE_USE_CPU": "true"}
             AcceleratorState._reset_state(reset_partial_state=True)  # what a run in the parent left
             arrange(rank)
             sys.exit(self.script.main(self.argv(output_dir, **changes)))
 
         context = multiprocessing.get_context("fork")
-        processes = [context.Process(target=child, args=(rank,)) for rank in range(2)]
+        processes = [context.Process(target=child, args=(rank,)) for rank in range(num_processes)]
         for process in processes:
             process.start()
         return processes
 
     def run_in_processes(self, output_dir: str, arrange=lambda rank: None, **changes) -> list[int]:
-        """The exit codes of `start_processes`."""
+        """The exit codes of `start_processes`, which takes the same."""
         processes = self.start_processes(output_dir, arrange, **changes)
         for process in processes:
             process.join(200)
@@ -134,6 +139,22 @@ class TinyRun:
 
     def weights(self, output_dir: str) -> bytes:
         return (self.folder / output_dir / "export" / "model.safetensors").read_bytes()
+
+
+def output_of(process: subprocess.Popen) -> str:
+    """What a launch said by its end; one that hangs is ended, and its processes by it."""
+    try:
+        return process.communicate(timeout=200)[0]
+    except subprocess.TimeoutExpired:
+        process.terminate()
+        raise
+
+
+def shard_on_cpu(rank: int = 0) -> None:
+    """Makes accelerate shard in this process, a child, by FSDP2, as its launcher does on GPUs: on CPUs it does not."""
+    os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
+    PartialState(cpu=True)
+    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
 
 
 def kill_at(owner, name: str, calls: int, by: signal.Signals = signal.SIGKILL):

@@ -301,11 +301,12 @@ def test_a_launch_that_leaves_cores_idle_is_told_what_would_use_them(monkeypatch
     assert launch_notes(accelerator) == []
 
 
-def test_shards_of_a_model_are_refused(tiny_run):
-    accelerator = SimpleNamespace(distributed_type=DistributedType.FSDP, num_processes=1)
-    with pytest.raises(
-        ValueError, match="accelerate was launched for FSDP; expected one process, or data parallelism"
-    ):
+def test_engines_that_the_loop_does_not_know_are_refused():
+    accelerator = SimpleNamespace(distributed_type=DistributedType.DEEPSPEED, parallelism_config=None)
+    with pytest.raises(ValueError, match="accelerate was launched for DEEPSPEED; expected one process, data parall"):
+        check_launch(accelerator)
+    accelerator = SimpleNamespace(distributed_type=DistributedType.FSDP, parallelism_config=object())
+    with pytest.raises(ValueError, match="accelerate was launched for FSDP with a parallelism_config; expected one"):
         check_launch(accelerator)
 
 

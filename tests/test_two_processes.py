@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 from helpers import ROOT
-from run_helpers import TinyRun, kill_at, without_clean_process
+from run_helpers import TinyRun, kill_at, output_of, without_clean_process
 from safetensors.torch import load_file
 
 from modeling_spanbert.dropout import SpanBertDropout
@@ -55,15 +55,6 @@ def launch(launcher: str, argv: list[str], use_cpu: str = "true") -> subprocess.
     # Without the second, torch 2.13's processes that are restarted may look for those that were killed.
     environment = {**os.environ, "ACCELERATE_USE_CPU": use_cpu, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def output_of(process: subprocess.Popen) -> str:
-    """What a launch said by its end; one that hangs is ended, and its processes by it."""
-    try:
-        return process.communicate(timeout=200)[0]
-    except subprocess.TimeoutExpired:
-        process.terminate()
-        raise
 
 
 def assert_same(tiny_run, run: str, other: str):

@@ -31,6 +31,7 @@ from torch import nn
 from modeling_spanbert.files import decode_json, shown
 from training import strict_json
 from training.disk import DiskFull, is_disk_full
+from training.sharding import gathered, sharded_as
 
 
 MANIFEST = "MANIFEST.json"
@@ -238,7 +239,15 @@ def _tensors(file: Path) -> dict[str, torch.Tensor]:
 
 
 def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and saved buffers by name, tied ones once, under their first name (safetensors refuses copies)."""
+    """Parameters and saved buffers by name, tied ones once, under their first name (safetensors refuses copies).
+
+    Of a sharded model every process must ask, and the main one gets them; so it is with `optimizer_tensors`.
+    """
+    return {name: gathered(tensor) for name, tensor in _own_tensors(model).items()}
+
+
+def _own_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """`model_tensors` as the model has them: sharded ones too."""
     first_names = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         first_names.setdefault(id(tensor), (name, tensor.detach()))
@@ -247,11 +256,11 @@ def model_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def load_model_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], path: str | Path) -> None:
     """Copies `tensors`, of the checkpoint `path`, into the model; names and shapes must be the model's own."""
-    own = model_tensors(model)
+    own = _own_tensors(model)
     _check_tensors(own, tensors, Path(path, MODEL))
     with torch.no_grad():
         for name, tensor in own.items():
-            tensor.copy_(tensors[name])
+            tensor.copy_(sharded_as(tensors[name], tensor))
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -260,7 +269,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     Empty before the first update. `model` is the unwrapped model, whose parameters the optimizer has.
     """
     return {
-        f"{key}.{name}": value
+        f"{key}.{name}": gathered(value)
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
@@ -281,7 +290,7 @@ def load_optimizer_tensors(
     for name, parameter in model.named_parameters():
         if f"step.{name}" not in tensors:
             continue
-        state = {key: tensors[f"{key}.{name}"].to(parameter.device, copy=True) for key in keys[:2]}
+        state = {key: sharded_as(tensors[f"{key}.{name}"], parameter) for key in keys[:2]}
         # A fused optimizer wants its step beside the parameter, the others on the CPU.
         step_device = parameter.device if groups[parameter].get("fused") else "cpu"
         optimizer.state[parameter] = {"step": tensors[f"step.{name}"].to(step_device, copy=True), **state}

@@ -48,6 +48,7 @@ def finetune(argv: list[str], arguments: tuple, keep_processes: bool = False) ->
     from training.progress import flops_per_token
     from training.record import checkpoint_files, identity, results_record, run_record, start_name
     from training.session import begin, take_up
+    from training.sharding import prepare_model, whole_model
     from training.task_batches import DevelopmentScores, batches_of, featurize
     from training.task_data import (
         load_examples,
@@ -95,7 +96,7 @@ def finetune(argv: list[str], arguments: tuple, keep_processes: bool = False) ->
             )
 
         # No scheduler is prepared: the learning rate is a function of the step.
-        model, optimizer = accelerator.prepare(model, decoupled_adamw(model, optimization))
+        model, optimizer = prepare_model(accelerator, model, decoupled_adamw(model, optimization))
         stack.callback(release, model)
         mean_length = float(rows.lengths.mean())
         flops = flops_per_token(config, mean_length, mask_ratio=0)  # the heads of tasks are small
@@ -119,7 +120,7 @@ def finetune(argv: list[str], arguments: tuple, keep_processes: bool = False) ->
         status = exit_status(outcome)
         if outcome.state == "finished":
             # In fp32, as they are exported: what eval/run.py finds for the export.
-            model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+            model = whole_model(accelerator, model, in_fp32=True)
             load_model_tensors(model, best.tensors, "the best weights")
             state.evaluation = scores(model)
         with together(accelerator):

@@ -5,7 +5,9 @@ import platform
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils import parse_flag_from_env
+from torch.distributed.fsdp import CPUOffloadPolicy
 from transformers.utils import is_flash_attn_2_available
 
 
@@ -44,15 +46,41 @@ def launch_notes(accelerator: Accelerator) -> list[str]:
     ]
 
 
+def check_sharding(plugin: FullyShardedDataParallelPlugin) -> None:
+    """Raises ValueError for settings of FSDP with which a run would not be what it is without FSDP."""
+    expected = {
+        f"FSDP {plugin.fsdp_version}": (plugin.fsdp_version != 2, "FSDP2: --fsdp_version 2, or FSDP_VERSION=2"),
+        "fsdp_activation_checkpointing": (
+            plugin.activation_checkpointing,  # its second forward pass draws another dropout
+            "the recipe's: --gradient_checkpointing true",
+        ),
+        "fsdp_offload_params": (
+            isinstance(plugin.cpu_offload, CPUOffloadPolicy),
+            "weights that stay on the GPUs: leave it out, or give more GPUs",
+        ),
+    }
+    for given, (is_wrong, instead) in expected.items():
+        if is_wrong:
+            raise ValueError(f"accelerate was launched for {given}; expected {instead}")
+
+
 def check_launch(accelerator: Accelerator) -> None:
     """Raises ValueError for a launch that this loop does not know, or that is not what it looks like."""
-    known = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
-    if accelerator.distributed_type not in known:
+    known = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.FSDP)
+    if accelerator.distributed_type not in known or accelerator.parallelism_config is not None:
+        more = "" if accelerator.parallelism_config is None else " with a parallelism_config"
         raise ValueError(
-            f"accelerate was launched for {accelerator.distributed_type.value}; expected one process, or data "
-            "parallelism (--multi_gpu): weights are not gathered from shards yet"
+            f"accelerate was launched for {accelerator.distributed_type.value}{more}; expected one process, data "
+            "parallelism (--multi_gpu) or FSDP2 (--use_fsdp --fsdp_version 2)"
         )
     on_cpus = "on CPUs launch with ACCELERATE_USE_CPU=true torchrun --nproc_per_node"
+    if accelerator.distributed_type == DistributedType.FSDP:
+        check_sharding(accelerator.state.fsdp_plugin)
+    elif parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        raise ValueError(
+            f"FSDP was asked for, but accelerate shards on GPUs alone, in processes that torchrun or its launcher "
+            f"starts, and would train {accelerator.num_processes} x {accelerator.device.type} without it: {on_cpus} N"
+        )
     started = int(os.environ.get("WORLD_SIZE", 1))
     if started != accelerator.num_processes:
         raise ValueError(

@@ -35,6 +35,7 @@ from training.disk import DiskFull
 from training.optimization import learning_rate_at
 from training.processes import together
 from training.progress import Progress, write_status
+from training.sharding import clip_grad_norm_, whole_model
 from training.signals import stop_on_signals
 
 
@@ -102,11 +103,12 @@ def train(
         state.seconds = monotonic() - began
         bare = accelerator.unwrap_model(model)
         error = None
+        with progress.paused():
+            tensors = model_tensors(bare), optimizer_tensors(bare, optimizer)
         with together(accelerator):
             if accelerator.is_main_process:
                 try:
                     with progress.paused():
-                        tensors = model_tensors(bare), optimizer_tensors(bare, optimizer)
                         checkpoints.save(state.step, *tensors, asdict(state), extra_files, best and best.tensors)
                         write_status(run.output_dir, "running", state.step)
                 except DiskFull as full:
@@ -114,6 +116,13 @@ def train(
         disk_full = broadcast_object_list([error is not None])[0]
         if disk_full:
             progress.say(f"warning: {error}; training goes on without this checkpoint")
+
+    def score_weights():
+        whole = whole_model(accelerator, model)
+        state.evaluation = evaluate(whole)
+        score = state.evaluation[best.metric] if best else None
+        if best and best.consider(score, state.best_score, accelerator.unwrap_model(whole)):
+            state.best_step, state.best_score = state.step, score if math.isfinite(score) else None
 
     model.train()
     with stop_on_signals() as request:
@@ -162,10 +171,7 @@ def train(
             if evaluate and (is_last or (run.eval_steps and state.step % run.eval_steps == 0)):
                 # Only the training step is compiled: it alone has shapes that never change.
                 with progress.paused(), torch.compiler.set_stance("force_eager"):
-                    state.evaluation = evaluate(model)
-                    score = state.evaluation[best.metric] if best else None
-                    if best and best.consider(score, state.best_score, accelerator.unwrap_model(model)):
-                        state.best_step, state.best_score = state.step, score if math.isfinite(score) else None
+                    score_weights()
                 progress.write(state.step, eval=state.evaluation)
                 progress.say(_evaluation_line(batches.held_out_name, state, best and best.metric))
             if is_last or (run.checkpointing_steps and state.step % run.checkpointing_steps == 0):
@@ -259,7 +265,7 @@ def update(
     norms = []
     for part, schedule in parts.items():  # each is clipped by its own norm
         of_part = [group["params"] for group in optimizer.param_groups if id(group["schedule"]) == part]
-        norms.append(float(accelerator.clip_grad_norm_(list(chain(*of_part)), schedule.max_grad_norm or math.inf)))
+        norms.append(clip_grad_norm_(list(chain(*of_part)), schedule.max_grad_norm or math.inf))
     norm = math.hypot(*norms)
     if math.isfinite(norm) and num_items:
         for group in optimizer.param_groups:

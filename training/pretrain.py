@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         run_record,
     )
     from training.session import begin, take_up
+    from training.sharding import prepare_model, whole_model
     from training.span_lengths import span_lengths_record
     from training.summary import filled_spans, summary
 
@@ -91,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(describe("held-out", validation_blocks))
 
         # No scheduler is prepared: the learning rate is a function of the step.
-        model, optimizer = accelerator.prepare(model, decoupled_adamw(model, optimization))
+        model, optimizer = prepare_model(accelerator, model, decoupled_adamw(model, optimization))
         stack.callback(release, model)
         flops = flops_per_token(config, data.max_seq_length, masking.mask_ratio)
         if run.check:
@@ -114,9 +115,9 @@ def main(argv: list[str] | None = None) -> int:
         )
         stack.enter_context(torch.compiler.set_stance("force_eager"))  # only steps of training are compiled
         status = exit_status(outcome)
+        model = whole_model(accelerator, model, in_fp32=True)  # exported as it is saved
         with together(accelerator):
             if is_main:
-                model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # exported in fp32, as it is saved
                 results = results_record(state, optimization, len(blocks)) | {"held_out": state.evaluation or None}
 
                 def closing(folder: Path) -> list[str]:

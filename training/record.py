@@ -89,9 +89,11 @@ def _launcher(accelerator: Accelerator) -> list[str]:
     if accelerator.num_processes == 1:
         return ["accelerate", "launch"]
     machines, on_this_one = (int(os.environ.get(f"{name}_WORLD_SIZE", 1)) for name in ("GROUP", "LOCAL"))
-    on_cpus = ["ACCELERATE_USE_CPU=true"] if accelerator.device.type == "cpu" else []
+    variables = ["ACCELERATE_USE_CPU=true"] if accelerator.device.type == "cpu" else []
+    if accelerator.is_fsdp2:
+        variables += ["ACCELERATE_USE_FSDP=true", "FSDP_VERSION=2"]
     nodes = ["--nnodes", str(machines)] if machines > 1 else []
-    return [*on_cpus, "torchrun", *nodes, "--nproc_per_node", str(on_this_one)]
+    return [*variables, "torchrun", *nodes, "--nproc_per_node", str(on_this_one)]
 
 
 def results_record(state: TrainerState, optimization: UpdateArguments, num_rows: int) -> dict:

@@ -17,6 +17,7 @@ from training.loop import TrainerState, resume
 from training.processes import check_same, together
 from training.progress import Progress, running
 from training.record import write_json
+from training.sharding import configure
 
 
 def begin(
@@ -39,6 +40,13 @@ def begin(
     stack.callback(end_trackers if keep_processes else Accelerator.end_training, accelerator)
     with together(accelerator):
         check_launch(accelerator)
+        if accelerator.is_fsdp2:
+            if getattr(optimization, "torch_compile", False):
+                raise ValueError(
+                    "torch_compile=true under FSDP2, which gathers each layer outside of graphs: give --torch_compile "
+                    "false, or launch data parallelism (--multi_gpu)"
+                )
+            configure(accelerator.state.fsdp_plugin)
         if accelerator.device.type == "cpu":
             use_fast_cpu_paths()
         if run.report_to and not accelerator.log_with:
