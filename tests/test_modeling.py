@@ -345,21 +345,23 @@ def test_half_precision_is_close_to_fp32(model, dtype):
         assert model.to(dtype)(**batch).loss.item() == pytest.approx(expected, rel=0.01)
 
 
-def test_gradient_checkpointing_changes_no_gradient(model):
-    model.train()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "dropout_prob"):
-            module.dropout_prob = 0.0
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_gradient_checkpointing_changes_no_gradient_and_draws_the_same_dropout(model, attention):
+    model.train().set_attn_implementation(attention)
     batch = make_batch(2, 12, [(0, 2, 4), (1, 3, 3)])
-    model(**batch).loss.backward()
-    expected = [p.grad.clone() for p in model.parameters()]
-    model.zero_grad()
+
+    def gradients(seed: int) -> list[torch.Tensor]:
+        torch.manual_seed(seed)
+        model.zero_grad()
+        loss = model(**batch).loss
+        loss.backward()
+        return [loss.detach(), *(p.grad.clone() for p in model.parameters())]
+
+    expected, of_other_dropout = gradients(0), gradients(1)
+    assert expected[0] != of_other_dropout[0]
     model.activation_checkpointing_enable()
     assert model.is_activation_checkpointing
-    model(**batch).loss.backward()
-    assert all(torch.equal(p.grad, e) for p, e in zip(model.parameters(), expected, strict=True))
+    assert all(torch.equal(found, e) for found, e in zip(gradients(0), expected, strict=True))
 
 
 def test_hidden_states_and_attentions_are_recorded(model):
