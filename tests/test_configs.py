@@ -1,6 +1,7 @@
 """The configurations of accelerate that come with the code start what they say, and say where that was tried."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -97,3 +98,10 @@ def test_shards_are_refused_on_cpus(tiny_run, use_cpu):
     assert process.returncode != 0 and len(errors) == 1
     assert "FSDP was asked for, but accelerate shards on GPUs alone" in errors[0]
     assert not (tiny_run.folder / "refused").exists()
+
+
+def test_what_the_document_on_scaling_launches_is_there():
+    document = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`?((?:training|benchmarks)/[\w/]+\.(?:yaml|py|md))", document))
+    assert {f"training/configs/{name}.yaml" for name in ENGINES} <= named
+    assert all((ROOT / name).is_file() for name in named), named

@@ -145,7 +145,7 @@ def tables(estimates: list[Estimate]) -> str:
         memory[f"GB sent an update, by data parallelism, by FSDP2: each of {number}"] = [
             f"{each.exchanged(number) / GB:.2f}, {each.exchanged(number, True) / GB:.2f}" for each in estimates
         ]
-    memory["FLOPs of an update, of the schedule"] = [
+    memory["FLOPs: an update, the schedule"] = [
         f"{each.flops_per_token * each.tokens_per_step:.2g}, {each.flops:.2g}" for each in estimates
     ]
     lines = _table(["", *names], [[name, *values] for name, values in memory.items()])
