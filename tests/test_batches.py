@@ -62,3 +62,22 @@ def test_a_run_goes_on_from_any_step(blocks):
     first = 10**8
     assert equal(next(batches.from_step(first, first + 1, num_workers=0)), batches[first])
     assert not equal(batches[first], batches[0])
+
+
+def test_a_row_has_other_masks_in_each_pass_or_as_many_as_are_asked_for(blocks):
+    optimization = OptimizationArguments(global_batch_size=len(blocks), per_device_train_batch_size=len(blocks))
+
+    def masks(num_static_masks: int | None, pass_number: int) -> dict[tuple, tuple]:
+        """By row, a step being a pass."""
+        collator = DataCollatorForSpanMasking(tiny_tokenizer(), seed=1, num_static_masks=num_static_masks)
+        [batch] = KeyedBatches(blocks, collator, optimization)[pass_number]
+        masked = batch["labels"] != -100
+        rows = torch.where(masked, batch["labels"], batch["input_ids"])
+        return {tuple(row): tuple(mask) for row, mask in zip(rows.tolist(), masked.tolist(), strict=True)}
+
+    first, second, third = (masks(None, number) for number in range(3))
+    static = [masks(2, number) for number in range(3)]
+    assert first.keys() == second.keys() == static[0].keys() and len(first) == len(blocks)
+    for one, other in [(first, second), (first, third), (second, third), static[:2]]:
+        assert sum(one[row] != other[row] for row in one) > 0.9 * len(one)
+    assert static[0] == static[2]

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import resource
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import torch
 from accelerate import DistributedType
 from accelerate.state import AcceleratorState
+from helpers import tiny_tokenizer
 from run_helpers import TinyRun, kill_at, without_clean_process
 from transformers import AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer
 
@@ -54,6 +56,8 @@ def test_a_run_writes_what_the_design_names(tiny_run):
 def test_training_learns_and_the_export_opens_under_auto_classes(tiny_run):
     losses = [line["mlm_loss"] for line in tiny_run.losses("unbroken") if "loss" in line]
     assert losses[-1] < losses[0] - 0.2
+    # New weights take all pieces for equally likely: a loss per masked token, not per row or token, is log V.
+    assert losses[0] == pytest.approx(math.log(len(tiny_tokenizer())), rel=0.1)
     export = tiny_run.folder / "unbroken" / "export"
     tokenizer = AutoTokenizer.from_pretrained(export)
     assert tokenizer.tokenize("A game") == ["A", "game"]  # cased
