@@ -43,7 +43,8 @@ style: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The model of `make pretrain` is what one of them fills blanks with. gpu.py is for machines that have one, and the
-# campaigns of faults.py and the documents of many_documents.py take half an hour each.
+# The model of `make pretrain` is what one of them fills blanks with. gpu.py is for machines that have one,
+# faults.py and many_documents.py take half an hour each, and the tests of mutants.py some minutes.
+NOT_IN_BENCH := $(addprefix benchmarks/,gpu.py faults.py many_documents.py mutants.py)
 bench: pretrain
-	set -e; for benchmark in $(filter-out benchmarks/gpu.py benchmarks/faults.py benchmarks/many_documents.py,$(wildcard benchmarks/*.py)); do echo "$$benchmark"; $(RUN) $$benchmark; done
+	set -e; for benchmark in $(filter-out $(NOT_IN_BENCH),$(wildcard benchmarks/*.py)); do echo "$$benchmark"; $(RUN) $$benchmark; done

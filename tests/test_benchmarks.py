@@ -1,12 +1,16 @@
 """Each benchmark runs, at toy size; its figures are looked at by people."""
 
+import ast
 import importlib
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -232,6 +236,44 @@ def test_scaling_has_a_table_and_a_plot_of_each_axis(tmp_path):
         image = (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
         assert image.startswith('<svg xmlns="http://www.w3.org/2000/svg" ')
         assert image.count("<circle") == len(of_axis)
+
+
+def test_every_mutant_has_its_text_once_and_is_still_python(load):
+    mutants = load("mutants").read_mutants()
+    assert Counter(mutant.group for mutant in mutants.values()) == dict.fromkeys(
+        ("masking", "loss", "resume", "metrics"), 10
+    )
+    for mutant in mutants.values():
+        ast.parse(mutant.text(), mutant.name)  # the text raises where it is stale
+        assert not [test for test in mutant.tests if not (ROOT / test).is_file()], mutant.name
+
+
+def test_a_stale_mutant_is_told_in_a_line(load, tmp_path, monkeypatch, capsys):
+    mutants = load("mutants")
+    stale = replace(mutants.read_mutants()["article_kept"], old="no such text")
+    monkeypatch.setattr(mutants, "read_mutants", lambda: {stale.name: stale})
+    with pytest.raises(SystemExit) as exit:
+        mutants.main([])
+    error = capsys.readouterr().err
+    assert exit.value.code == 2 and error.count("\n") == 1
+    assert "article_kept is stale: eval/metrics/answers.py has its text 0 times" in error
+
+
+@pytest.mark.slow
+def test_mutants_are_killed_or_survive(load, tmp_path, monkeypatch, capsys):
+    mutants = load("mutants")
+    for name in [*mutants.ENVIRONMENT, "HF_HOME"]:
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # put back what `main` sets
+    killed = replace(mutants.read_mutants()["correlations_swapped"], tests=("tests/test_metrics_glue.py",))
+    survivor = replace(
+        killed, name="another_text", old='return {"pearson": float("nan")', new='return {"pearson": float("NaN")'
+    )
+    monkeypatch.setattr(mutants, "read_mutants", lambda: {each.name: each for each in (killed, survivor)})
+    assert mutants.main(["--json", str(tmp_path / "results.json")]) == 1
+    first, second = results_of(tmp_path / "results.json")
+    assert first["killed_by"].startswith("tests/test_metrics_glue.py::test_") and second["killed_by"] is None
+    printed = capsys.readouterr().out
+    assert "1 of 2 killed (1 in metrics)" in printed and "survived: another_text" in printed
 
 
 def run(benchmark: str, *options: str) -> subprocess.CompletedProcess:
