@@ -26,7 +26,7 @@ pretrain: install
 
 # Two arms of a toy, pre-trained, fine-tuned and compared.
 study: install
-	$(RUN) -m training.study training/recipes/study/toy.yaml --runs runs/study/toy --results runs/study/toy/results
+	$(RUN) -m training.study training/studies/toy.yaml --runs runs/study/toy --results runs/study/toy/results
 
 test: install
 	$(RUN) -m pytest

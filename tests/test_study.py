@@ -18,7 +18,7 @@ from training import study, study_report
 from training.study_summary import interval, markdown, read_results, summarize
 
 
-RECIPES = ROOT / "training" / "recipes" / "study"
+STUDIES = ROOT / "training" / "studies"
 TEXT = """
 pretraining: {{recipe: {recipes}/pretrain/tiny.yaml, arguments: {{max_train_steps: 4, num_warmup_steps: 1}}}}
 arms:
@@ -37,7 +37,7 @@ comparisons: [[one, two]]
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "study.yaml"
-    path.write_text(TEXT.format(recipes=RECIPES.parent))
+    path.write_text(TEXT.format(recipes=ROOT / "training" / "recipes"))
     return path
 
 
@@ -67,7 +67,7 @@ def test_each_arm_is_pretrained_then_tuned_with_each_seed_then_measured(path, tm
 
 @pytest.mark.parametrize("name", ["toy.yaml", "table6.yaml", "table7.yaml"])
 def test_the_studies_that_come_along_are_such(name, tmp_path):
-    found = steps(RECIPES / name, tmp_path)
+    found = steps(STUDIES / name, tmp_path)
     assert all(each[0].kind == "pretraining" and len(each) > 1 for each in found)
     tokens = [each[0].same["max_train_steps"] * each[0].same["global_batch_size"] for each in found]
     assert len(set(tokens)) == 1, "arms of different budgets"
@@ -221,7 +221,7 @@ def test_differences_are_paired_by_seed():
 @pytest.mark.slow
 def test_a_toy_study_is_stopped_resumed_and_summed_up(tmp_path):
     """`make study`, killed in its first run."""
-    command = [sys.executable, "-m", "training.study", str(RECIPES / "toy.yaml")]
+    command = [sys.executable, "-m", "training.study", str(STUDIES / "toy.yaml")]
     command += ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
@@ -245,7 +245,7 @@ def test_a_report_has_the_numbers_of_the_results_and_figures(path, tmp_path, fak
     assert run(path, tmp_path) == 0
     folder = tmp_path / "docs" / "study"
     shutil.copytree(tmp_path / "results", folder / "study")
-    monkeypatch.setattr(study_report, "RECIPES", tmp_path)
+    monkeypatch.setattr(study_report, "STUDIES", tmp_path)
     measured = {"by_length": {str(n): {"pieces": n / 100} for n in range(1, 11)}, "all": {"pieces": 0.055}}
     for arm, methods in (("one", ["mlm"]), ("two", ["mlm", "sbo", "both"])):
         file = folder / "study" / arm / "span_filling.json"

@@ -1,14 +1,14 @@
 """Runs a study: arms that are pre-trained alike but for what is studied, then fine-tuned alike, with several seeds.
 
-    python -m training.study training/recipes/study/table7.yaml --runs runs/table7 --results docs/study/table7
+    python -m training.study training/studies/table7.yaml --runs runs/table7 --results docs/study/table7
 
 A study is a YAML file:
 
-    pretraining: {recipe: ../pretrain/mini.yaml, arguments: {…}}  # of all arms; the path is from this file
+    pretraining: {recipe: ../recipes/pretrain/mini.yaml, arguments: {…}}  # of all arms; the path is from this file
     arms:
       span_1seq: {objectives: [mlm], masking_scheme: geometric_spans}  # what is the arm's own
     finetuning:
-      rte: {recipe: ../finetune/rte.yaml, arguments: {…}, arms: […], seeds: […]}  # arms and seeds: none: all
+      rte: {recipe: ../recipes/finetune/rte.yaml, arguments: {…}, arms: […], seeds: […]}  # arms and seeds: none: all
     measurements:
       span_filling: {script: benchmarks/span_filling.py, arguments: {…}}  # of each arm's export
     seeds: [1, 2, 3]  # of fine-tuning

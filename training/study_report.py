@@ -3,7 +3,7 @@
     python -m training.study_report docs/study
 
 takes docs/study/report.md.jinja, the words, and a folder for each study beside it, docs/study/table7 with the results
-of training/recipes/study/table7.yaml. Every number of the report is one of theirs, or the paper's.
+of training/studies/table7.yaml. Every number of the report is one of theirs, or the paper's.
 """
 
 import sys
@@ -20,7 +20,7 @@ from training.study_summary import figure, markdown, read_results, summarize, wi
 
 
 TEMPLATE, FIGURES = "report.md.jinja", "figures"
-RECIPES = Path(__file__).parent / "recipes" / "study"
+STUDIES = Path(__file__).parent / "studies"
 METHODS = {"mlm": "MLM head", "sbo": "SBO head", "both": "both heads"}
 
 
@@ -28,7 +28,7 @@ class Study:
     """The results of a study in `folder`, and what a report says of them."""
 
     def __init__(self, folder: Path, figures: Path):
-        study = read_study(RECIPES / f"{folder.name}.yaml")
+        study = read_study(STUDIES / f"{folder.name}.yaml")
         self.name, self.arms, self.figures = folder.name, list(study["arms"]), figures
         self.results = read_results(folder)
         self.summary = summarize(self.results, self.arms, study["comparisons"])
@@ -132,7 +132,7 @@ def report(folder: Path) -> str:
 
 def studies_in(folder: Path) -> list[str]:
     """The studies that have left results in `folder`."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml") if list((folder / path.stem).glob("*/*.json")))
+    return sorted(path.stem for path in STUDIES.glob("*.yaml") if list((folder / path.stem).glob("*/*.json")))
 
 
 @one_line_errors
