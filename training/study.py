@@ -116,11 +116,6 @@ def steps_of(path: Path, study: dict[str, Any], runs: Path, results: Path, only:
         fields = common.get("arguments", {}) | own
         export = runs / arm / "pretraining" / "export"
         steps = [step("pretraining", arm, "pretraining", common["recipe"], fields)]
-        for task, tuning in study["finetuning"].items():
-            if arm in tuning.get("arms", [arm]):
-                for seed in tuning.get("seeds", study["seeds"]):
-                    fields = tuning.get("arguments", {}) | {"model_name_or_path": str(export), "seed": seed}
-                    steps.append(step("finetuning", arm, f"{task}_seed_{seed}", tuning["recipe"], fields, seed=seed))
         for name, measurement in study["measurements"].items():
             folder = runs / arm / name
             options = as_options(measurement.get("arguments", {}))
@@ -128,6 +123,11 @@ def steps_of(path: Path, study: dict[str, Any], runs: Path, results: Path, only:
             command += [*options, "--json", str(folder / "results.json")]
             result = results / arm / f"{name}.json"
             steps.append(Step("measurement", arm, name, command, folder, result, {"options": options}))
+        for task, tuning in study["finetuning"].items():
+            if arm in tuning.get("arms", [arm]):
+                for seed in tuning.get("seeds", study["seeds"]):
+                    fields = tuning.get("arguments", {}) | {"model_name_or_path": str(export), "seed": seed}
+                    steps.append(step("finetuning", arm, f"{task}_seed_{seed}", tuning["recipe"], fields, seed=seed))
         yield steps
 
 
