@@ -120,7 +120,7 @@ def test_predictions_are_written_for_the_official_scorer(tmp_path, conll):
     assert [document.doc_key for document in read] == [example["doc_key"] for example in examples]
 
 
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("depth", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_tiny_model_learns_three_documents_by_heart(tmp_path, depth):
     run, file = TinyFinetuning(tmp_path), tmp_path / "three.conll"
     file.write_text("".join(map(conll_text, documents(3))))
