@@ -315,7 +315,7 @@ def test_damaged_files_are_read_or_refused_in_one_line(folder, name, data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
-@damage(500)
+@damage(200)
 def test_many_damaged_files_are_read_or_refused_in_one_line(folder, name, data):
     check_damaged(name, folder, data)
 

@@ -30,10 +30,25 @@ class Study:
     def __init__(self, folder: Path, figures: Path):
         study = read_study(STUDIES / f"{folder.name}.yaml")
         self.name, self.arms, self.figures = folder.name, list(study["arms"]), figures
+        self.study = study
         self.results = read_results(folder)
         self.summary = summarize(self.results, self.arms, study["comparisons"])
         begun = {each["arm"] for each in self.results}
         self.begun = [arm for arm in self.arms if arm in begun]
+
+    def progress(self) -> str:
+        """A table of how many runs of each arm have a result, of how many."""
+        lines = ["| arm | has run | runs |", "| --- | ---: | ---: |"]
+        for arm, own in self.study["arms"].items():
+            tasks = [each for each in self.study["finetuning"].values() if arm in each.get("arms", [arm])]
+            runs = sum(len(each.get("seeds", self.study["seeds"])) for each in tasks)
+            runs += 1 + len(self.study["measurements"])
+            done = sum(each["arm"] == arm for each in self.results)
+            what = ", ".join(
+                f"{name} {' '.join(value) if isinstance(value, list) else value}" for name, value in own.items()
+            )
+            lines.append(f"| `{arm}`: {what} | {done} | {runs} |")
+        return "\n".join(lines)
 
     def tables(self) -> str:
         return markdown(self.summary, self.arms)
