@@ -15,6 +15,7 @@ from helpers import ROOT
 from scipy.stats import ttest_1samp, ttest_rel
 
 from training import study, study_report
+from training.record import write_json
 from training.study_summary import interval, markdown, read_results, summarize
 
 
@@ -83,6 +84,29 @@ def test_the_studies_that_come_along_are_such(name, tmp_path):
         ("objectives: [mlm]", "objective: [mlm]", "objective"),
         ("rte.yaml, arms", "rta.yaml, arms", "no recipe .*rta.yaml"),
         ("num_warmup_steps: 1", "num_warmup_steps: x", "num_warmup_steps"),
+        ("pretraining: {recipe: ", "pretraining: {script: ", "pretraining has no 'recipe'; found: script"),
+        ("one: {objectives: [mlm]}", "one:", "arms: one=None: expected dict"),
+        ("one: {objectives: [mlm]}", "../one: {objectives: [mlm]}", "the name '../one': expected one for a folder"),
+        ("[[one, two]]", "one", "comparisons='one': expected list"),
+        ("{learning_rate: 1.0e-3}", "[1]", "finetuning rte: arguments=.1.: expected dict"),
+        ("{learning_rate: 1.0e-3}", "{seed: 1}", "finetuning rte: seed is the study's own to give"),
+        ("max_train_steps: 4", "push_to_hub: true", "pretraining: push_to_hub is the study's own to give"),
+        ("{objectives: [mlm]}", "{output_dir: x}", "arm one: output_dir is the study's own to give"),
+        ("max_train_steps: 4", "train_file: [nowhere.txt]", "corpus not found: nowhere.txt"),
+        (
+            "{learning_rate: 1.0e-3}",
+            "{train_file: a.tsv, validation_file: b.tsv}",
+            "rte_seed_3: train_file=a.tsv: no",
+        ),
+        ("benchmarks/span_filling.py", "benchmarks/nothing.py", "measurement span_filling: no script .*nothing.py"),
+        ("script:", "recipe:", "measurements span_filling has no 'script'"),
+        ("  span_filling:", "  rte_seed_3:", "two results of one would be called rte_seed_3"),
+        ("seeds: [3, 4]", "seeds: [3, 3]", "seeds=.3, 3.: expected whole numbers, one at least and none twice"),
+        ("seeds: [3, 4]", "seeds: []", "seeds=..: expected whole numbers, one at least"),
+        ("seeds: [3, 4]", "seeds: [true]", "seeds=.True.: expected whole numbers"),
+        ("seeds: [3]", "seeds: 3", "rte_of_two: seeds=3: expected list"),
+        ("[[one, two]]", "[one]", "comparisons has one: expected pairs of arms"),
+        ("[[one, two]]", "[[[one], two]]", "comparisons names the arm"),
     ],
 )
 def test_what_cannot_work_is_told_before_anything_runs(path, tmp_path, capsys, monkeypatch, old, new, message):
@@ -96,7 +120,11 @@ def test_what_cannot_work_is_told_before_anything_runs(path, tmp_path, capsys, m
 def test_unknown_arms_and_no_minutes_are_refused(path, tmp_path, capsys):
     places = ("--runs", tmp_path / "runs", "--results", tmp_path / "results")
     assert "unknown arm 'three'" in refused(capsys, path, *places, "--arms", "three")
-    assert "minutes=0.0: expected more than 0" in refused(capsys, path, *places, "--minutes", "0")
+    for minutes in ("0", "inf", "nan"):
+        assert "expected more than 0" in refused(capsys, path, *places, "--minutes", minutes)
+    (tmp_path / "file").touch()
+    for places in (("--runs", tmp_path / "file", "--results", "x"), ("--runs", "x", "--results", tmp_path / "file")):
+        assert "file is a file; expected a folder" in refused(capsys, path, *places)
 
 
 @pytest.fixture
@@ -115,7 +143,9 @@ def fake_runs(monkeypatch, tmp_path):
             return state
         write = {"status.json": {"state": state}}
         task = {"name": "rte", "metric": "accuracy"}
+        arguments = {"objectives": ["mlm"]} if folder.parent.name == "one" else {}
         write["run.json"] = {"versions": {}, "hardware": {}, "task": task, "data": {"num_examples": 9}}
+        write["run.json"] |= {"arguments": arguments}
         write["results.json"] = {"results": [{"metric": "accuracy", "value": 0.5}], "held_out": {"mlm_loss": 2.0}}
         for file, content in write.items():
             (folder / file).write_text(json.dumps(content))
@@ -166,6 +196,7 @@ def test_a_run_that_diverged_is_a_result_without_a_score(path, tmp_path, fake_ru
     summary = json.loads((tmp_path / "results/summary.json").read_text())
     assert summary["tasks"]["rte"]["arms"]["one"] == {"mean": 50.0, "half_width": None, "n": 1, "diverged": 1}
     assert summary["tasks"]["rte"]["differences"][0]["n"] == 1
+    assert "| one | 50.0 (1 diverged) |" in (tmp_path / "results/summary.md").read_text()
     # A crash has the same exit status, and no such state.
     statuses |= {"one/rte_seed_3": 1}
     (tmp_path / "results/one/rte_seed_3.json").unlink()
@@ -197,6 +228,75 @@ def test_intervals_are_students():
     assert found["mean"] + found["half_width"] == pytest.approx(high)
     assert interval([3.0]) == {"mean": 3.0, "half_width": None, "n": 1}
     assert interval([])["mean"] is None
+
+
+def test_a_pretraining_that_diverged_is_not_run_again_and_again(path, tmp_path, fake_runs, capsys):
+    ran, statuses = fake_runs
+    statuses["one/pretraining"] = "diverged"
+    for runs_of_one in (["one/pretraining"], []):
+        ran.clear()
+        assert run(path, tmp_path) == 0
+        assert [name for name in ran if name.startswith("one/")] == runs_of_one
+        assert "one: no weights, as its pre-training diverged; rte_seed_3 is left out" in capsys.readouterr().out
+    # The state that an earlier run has left is not that of one that was refused.
+    (tmp_path / "results/one/pretraining.json").unlink()
+    statuses["one/pretraining"] = 2
+    assert run(path, tmp_path) == 2 and not (tmp_path / "results/one/pretraining.json").exists()
+
+
+def test_weights_of_other_arguments_are_not_tuned(path, tmp_path, fake_runs, capsys):
+    """As where two studies share --runs."""
+    assert run(path, tmp_path) == 0
+    (tmp_path / "results/one/rte_seed_4.json").unlink()
+    (tmp_path / "runs/one/pretraining/run.json").write_text('{"arguments": {"objectives": ["mlm", "sbo"]}}')
+    line = refused(capsys, path, "--runs", tmp_path / "runs", "--results", tmp_path / "results")
+    assert "run.json: objectives=['mlm', 'sbo'], not ['mlm']: of another study; give other --runs" in line
+
+
+@pytest.mark.parametrize("content", ["", "null", "{}", '{"same": 3}'])
+def test_a_result_that_is_none_is_named(path, tmp_path, fake_runs, capsys, content):
+    result = tmp_path / "results/one/pretraining.json"
+    result.parent.mkdir(parents=True)
+    result.write_text(content)
+    assert str(result) in refused(capsys, path, "--runs", tmp_path / "runs", "--results", tmp_path / "results")
+    assert not fake_runs[0]
+
+
+def test_a_result_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    write_json({"same": {}}, tmp_path / "result.json")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write_json({"same": {}, "more": 1}, tmp_path / "result.json")
+    assert (tmp_path / "result.json").read_text() == '{\n  "same": {}\n}\n'
+
+
+def test_what_the_study_does_not_name_is_not_summed_up(path, tmp_path, fake_runs):
+    """Results of another study in the same folder, of a seed that it had once, or what is no result."""
+    assert run(path, tmp_path) == 0
+    before = (tmp_path / "results/summary.json").read_text()
+    path.write_text(path.read_text().replace("[3, 4]", "[3]"))
+    shutil.copytree(tmp_path / "results/one", tmp_path / "results/three")
+    (tmp_path / "results/one/notes.json").write_text("[]")
+    assert run(path, tmp_path) == 0
+    after = json.loads((tmp_path / "results/summary.json").read_text())
+    assert after["tasks"]["rte"]["arms"]["one"]["n"] == 1 and '"n": 2' in before
+
+
+def test_no_run_begins_after_a_signal_or_the_last_minute(monkeypatch):
+    """One that comes between two runs has no child to go to."""
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("something was run"))
+    assert study.Budget(time.monotonic() - 1).run([]) == study.STOPPED_BY_BUDGET
+    budget = study.Budget(None)
+    budget.stop(signal.SIGTERM)
+    step = study.Step("measurement", "one", "m", [], Path("nowhere"), Path("nowhere"), {})
+    monkeypatch.setattr(study, "has_result", lambda _: False)
+    assert study.run_arm([step], budget) == 143
+
+
+def test_a_signal_while_a_run_is_being_started_reaches_it():
+    budget = study.Budget(None)
+    budget.stop(signal.SIGTERM)
+    assert budget.run([sys.executable, "-c", "import time; time.sleep(60)"]) == -signal.SIGTERM
 
 
 def tuned(arm: str, seed: int, value: float | None) -> dict:
@@ -234,7 +334,7 @@ def test_a_toy_study_is_stopped_resumed_and_summed_up(tmp_path):
     assert process.returncode == 143 and "start again to go on" in out
     finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
-    assert len(read_results(tmp_path / "results")) == 10
+    assert len(read_results(tmp_path / "results", study.read_study(RECIPES / "toy.yaml"))) == 10
     text = (tmp_path / "results/summary.md").read_text()
     assert text in finished.stdout
     assert "span_1seq_sbo - bert_1seq" in text and "±" in text

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from transformers import PreTrainedTokenizerBase
 
 from modeling_spanbert import SIZES, SpanBertConfig
-from modeling_spanbert.files import decode_json
+from modeling_spanbert.files import decode_json, written
 from training.arguments import DataArguments, RunArguments, UpdateArguments, WeightsArguments, resolved
 from training.blocks import Blocks
 from training.hardware import describe_hardware
@@ -116,5 +116,7 @@ def checkpoint_files(config: SpanBertConfig, tokenizer: PreTrainedTokenizerBase)
 
 
 def write_json(record: dict, path: Path) -> None:
+    """Whole, or as it was before: who is killed while writing leaves nothing that cannot be read."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with written(path) as file:
+        file.write(json.dumps(record, indent=2, ensure_ascii=False) + "\n")

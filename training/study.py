@@ -24,6 +24,7 @@ stopped or failed. One that diverged is a result without a score, and the study 
 
 import argparse
 import json
+import math
 import os
 import shutil
 import signal
@@ -31,20 +32,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modeling_spanbert.files import read_json
-from training.arguments import PRETRAINING, one_line_errors, parse_recipe, read_recipe, resolved
+from modeling_spanbert.files import read_json, require
+from training.arguments import PRETRAINING, one_line_errors, parse_recipe, resolved
+from training.corpus import resolve_files
 from training.finetuning_arguments import FINETUNING
+from training.finish import DIVERGED
 from training.record import write_json
+from training.study_file import read_study, tuned_name
 from training.study_summary import write_summary
 from training.sweep import FREE
 
 
 ROOT = Path(__file__).parent.parent
-KEYS = ("pretraining", "arms", "finetuning", "measurements", "seeds", "comparisons")
 STOPPED_BY_BUDGET = 75  # EX_TEMPFAIL: nothing is wrong, start again
 SCRIPTS = {"pretraining": ("training/pretrain.py", PRETRAINING), "finetuning": ("training/finetune.py", FINETUNING)}
 PLACES = {"output_dir", "model_name_or_path", "cache_dir"}  # where things are; no result depends on them
@@ -52,9 +55,9 @@ PLACES = {"output_dir", "model_name_or_path", "cache_dir"}  # where things are; 
 
 @dataclass
 class Step:
-    """One process: what it is called in its arm, its command line, and the fields that it must not share with another.
+    """One process: what it is called in its arm, its command line, the folder that it writes to and its result.
 
-    `folder` is the run's own, `same` what a result of an earlier start must agree in.
+    `same` is what a result of an earlier start must agree in.
     """
 
     kind: str
@@ -65,39 +68,13 @@ class Step:
     result: Path
     same: dict[str, Any]
     seed: int | None = None
-    export: Path | None = field(default=None)
-
-
-def read_study(path: str | Path) -> dict[str, Any]:
-    """The study of a file, with every key. Raises ValueError or FileNotFoundError, in one line, for what is none."""
-    study = read_recipe(path)
-    for key in study:
-        if key not in KEYS:
-            raise ValueError(f"unknown key {key!r} in {path}; known: {', '.join(KEYS)}")
-    arms = study.get("arms")
-    if not isinstance(study.get("pretraining"), dict) or not isinstance(arms, dict) or not arms:
-        raise ValueError(f"{path}: expected pretraining, with a recipe, and arms, with a name and fields for each")
-    study = {"finetuning": {}, "measurements": {}, "seeds": [0], "comparisons": []} | study
-    for name, parts in (("pretraining", [study["pretraining"]]), *((k, study[k].values()) for k in KEYS[2:4])):
-        for part in parts:
-            wrong = set(part) - {"recipe", "script", "arguments", "arms", "seeds"}
-            if wrong:
-                raise ValueError(f"unknown key {min(wrong)!r} of {name} in {path}")
-    named = [
-        *(pair for pair in study["comparisons"]),
-        *(each.get("arms", []) for each in study["finetuning"].values()),
-    ]
-    for each in named:
-        for arm in each:
-            if arm not in arms:
-                raise ValueError(f"{path} names the arm {arm!r}; its arms: {', '.join(arms)}")
-    if any(len(pair) != 2 for pair in study["comparisons"]):
-        raise ValueError(f"{path}: comparisons={study['comparisons']}: expected pairs of arms")
-    return study
 
 
 def steps_of(path: Path, study: dict[str, Any], runs: Path, results: Path, only: list[str]) -> Iterator[list[Step]]:
-    """The steps of each arm, its pre-training first. Raises ValueError for what none of the programs would take."""
+    """The steps of each arm, its pre-training first, under the names of `study_file.names_of`.
+
+    Raises ValueError or FileNotFoundError for what none of the programs would take.
+    """
 
     def step(kind: str, arm: str, name: str, recipe: str, fields: dict[str, Any], **more) -> Step:
         script, kinds = SCRIPTS[kind]
@@ -105,7 +82,7 @@ def steps_of(path: Path, study: dict[str, Any], runs: Path, results: Path, only:
         words = [str(path.parent / recipe), *as_options(fields | {"output_dir": str(folder)})]
         words += ["--resume_from_checkpoint", "auto"]
         given = resolved(*parse_recipe(kinds, words))
-        same = {key: value for key, value in given.items() if key not in FREE | PLACES}
+        same = {key: value for key, value in json.loads(json.dumps(given)).items() if key not in FREE | PLACES}
         command = [sys.executable, str(ROOT / script), *words]
         return Step(kind, arm, name, command, folder, results / arm / f"{name}.json", same, **more)
 
@@ -117,9 +94,11 @@ def steps_of(path: Path, study: dict[str, Any], runs: Path, results: Path, only:
         export = runs / arm / "pretraining" / "export"
         steps = [step("pretraining", arm, "pretraining", common["recipe"], fields)]
         for name, measurement in study["measurements"].items():
-            folder = runs / arm / name
+            folder, script = runs / arm / name, ROOT / measurement["script"]
+            if not script.is_file():
+                raise FileNotFoundError(f"{path}: measurement {name}: no script {script}")
             options = as_options(measurement.get("arguments", {}))
-            command = [sys.executable, str(ROOT / measurement["script"]), "--model_name_or_path", str(export)]
+            command = [sys.executable, str(script), "--model_name_or_path", str(export)]
             command += [*options, "--json", str(folder / "results.json")]
             result = results / arm / f"{name}.json"
             steps.append(Step("measurement", arm, name, command, folder, result, {"options": options}))
@@ -127,7 +106,7 @@ def steps_of(path: Path, study: dict[str, Any], runs: Path, results: Path, only:
             if arm in tuning.get("arms", [arm]):
                 for seed in tuning.get("seeds", study["seeds"]):
                     fields = tuning.get("arguments", {}) | {"model_name_or_path": str(export), "seed": seed}
-                    steps.append(step("finetuning", arm, f"{task}_seed_{seed}", tuning["recipe"], fields, seed=seed))
+                    steps.append(step("finetuning", arm, tuned_name(task, seed), tuning["recipe"], fields, seed=seed))
         yield steps
 
 
@@ -140,18 +119,42 @@ def as_options(fields: dict[str, Any]) -> list[str]:
     return words
 
 
+def check_files(step: Step) -> None:
+    """Raises ValueError or OSError for texts and data that a run would miss when its turn comes, hours later."""
+    given = {name: step.same.get(name) for name in ("train_file", "validation_file", "annotation_file")}
+    if step.kind == "pretraining":
+        for name in ("train_file", "validation_file"):
+            if files := given.pop(name):
+                resolve_files(files)
+    for name, files in given.items():
+        for file in [files] if isinstance(files, str) else files or []:
+            if not Path(file).is_file():
+                raise FileNotFoundError(f"{step.arm}, {step.name}: {name}={file}: no such file")
+
+
+def check_same(before: dict[str, Any], step: Step, where: Path, instead: str) -> None:
+    """Raises ValueError, with `instead`, where what `before` came of is not what `step` comes of."""
+    for name in step.same | before:
+        if step.same.get(name) != before.get(name):
+            raise ValueError(f"{where}: {name}={before.get(name)}, not {step.same.get(name)}: {instead}")
+
+
 def has_result(step: Step) -> bool:
-    """Raises ValueError where the result is one of other arguments."""
+    """Raises ValueError where the result is one of other arguments, or none of a study."""
     if not step.result.is_file():
         return False
-    before = read_json(step.result).get("same", {})
-    now = json.loads(json.dumps(step.same))
-    for name in now | before:
-        if now.get(name) != before.get(name):
-            raise ValueError(
-                f"{step.result}: {name}={before.get(name)}, not {now.get(name)}: remove it, or give other --results"
-            )
+    before = require(read_json(step.result), "same", dict, str(step.result))
+    check_same(before, step, step.result, "remove it, or give other --results")
     return True
+
+
+def check_weights(step: Step) -> None:
+    """Raises ValueError where the weights in the folder of a pre-training are those of other arguments."""
+    path = step.folder / "run.json"
+    if path.is_file():
+        before = require(read_json(path), "arguments", dict, str(path))
+        before = {name: value for name, value in before.items() if name in step.same}
+        check_same(step.same | before, step, path, "of another study; give other --runs")
 
 
 def has_diverged(step: Step) -> bool:
@@ -162,7 +165,8 @@ def has_diverged(step: Step) -> bool:
 def result_of(step: Step, seconds: float) -> dict[str, Any]:
     """What is kept of a step: its scores and what they came of."""
     kept = {"kind": step.kind, "arm": step.arm, "name": step.name, "seed": step.seed, "same": step.same}
-    kept |= {"command": [Path(word).name if word == sys.executable else word for word in step.command]}
+    words = [Path(word).name if word == sys.executable else word for word in step.command]
+    kept |= {"command": [word.removeprefix(f"{ROOT}{os.sep}") for word in words]}
     if step.kind == "measurement":
         return kept | {"results": read_json(step.folder / "results.json")["results"], "wall_seconds": seconds}
     run, diverged = read_json(step.folder / "run.json"), has_diverged(step)
@@ -193,10 +197,14 @@ class Budget:
 
     def run(self, command: list[str]) -> int:
         """The exit status; a run that is out of time is asked to save and stop."""
+        left = None if self.deadline is None else self.deadline - time.monotonic()
+        if left is not None and left <= 0:
+            return STOPPED_BY_BUDGET
         path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self.child = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path})  # noqa: S603 -- our own scripts
         try:
-            left = None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+            if self.stopped_by is not None:  # before there was a child that could be told
+                self.child.terminate()
             return self.child.wait(left)
         except subprocess.TimeoutExpired:
             self.child.terminate()
@@ -209,10 +217,16 @@ class Budget:
 def run_arm(steps: list[Step], budget: Budget) -> int:
     """Runs what has no result yet; returns the exit status of the first step that did not end as it should, else 0."""
     missing = [step for step in steps if not has_result(step)]
-    weights = steps[0].folder / "export" / "model.safetensors"
-    if missing and steps[0] not in missing and not weights.is_file():
-        missing = [steps[0], *missing]  # the others begin with them
+    pretraining = steps[0]
+    weights = pretraining.folder / "export" / "model.safetensors"
+    if missing and pretraining not in missing and not read_json(pretraining.result).get("diverged"):
+        if weights.is_file():
+            check_weights(pretraining)
+        else:
+            missing = [pretraining, *missing]  # the others begin with them
     for step in missing:
+        if budget.stopped_by is not None:
+            return 128 + budget.stopped_by
         if step.kind != "pretraining" and not weights.is_file():
             print(f"{step.arm}: no weights, as its pre-training diverged; {step.name} is left out")
             continue
@@ -222,7 +236,7 @@ def run_arm(steps: list[Step], budget: Budget) -> int:
         status = budget.run(step.command)
         if budget.stopped_by is not None:
             return 128 + budget.stopped_by
-        if status and not has_diverged(step):
+        if status and not (status == DIVERGED and has_diverged(step)):
             return status
         write_json(result_of(step, time.monotonic() - start), step.result)
         shutil.rmtree(step.folder / "checkpoints", ignore_errors=True)
@@ -238,7 +252,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="stop after so many, with a checkpoint; default: never")
     parser.add_argument("--arms", nargs="+", default=[], help="only these; default: all")
     arguments = parser.parse_args(argv)
-    if arguments.minutes is not None and not arguments.minutes > 0:
+    if arguments.minutes is not None and not 0 < arguments.minutes < math.inf:
         raise ValueError(f"minutes={arguments.minutes}: expected more than 0")
     study = read_study(arguments.study)
     unknown = set(arguments.arms) - set(study["arms"])
@@ -247,7 +261,11 @@ def main(argv: list[str] | None = None) -> int:
     arms = list(steps_of(arguments.study, study, arguments.runs, arguments.results, arguments.arms))
     for steps in arms:
         for step in steps:
-            has_result(step)  # one of other arguments is told before the first run
+            if not has_result(step):  # one of other arguments is told before the first run, too
+                check_files(step)
+    for folder in (arguments.runs, arguments.results):
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(f"{folder} is a file; expected a folder, or a name for one")
 
     budget = Budget(None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes)
     for number in (signal.SIGTERM, signal.SIGINT):

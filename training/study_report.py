@@ -15,7 +15,7 @@ import jinja2
 from eval.charts import svg_curve, svg_intervals
 from eval.paper_scores import load_tables
 from training.arguments import one_line_errors
-from training.study import read_study
+from training.study_file import names_of, read_study
 from training.study_summary import figure, markdown, read_results, summarize, with_interval
 
 
@@ -31,7 +31,7 @@ class Study:
         study = read_study(STUDIES / f"{folder.name}.yaml")
         self.name, self.arms, self.figures = folder.name, list(study["arms"]), figures
         self.study = study
-        self.results = read_results(folder)
+        self.results = read_results(folder, study)
         self.summary = summarize(self.results, self.arms, study["comparisons"])
         begun = {each["arm"] for each in self.results}
         self.begun = [arm for arm in self.arms if arm in begun]
@@ -40,9 +40,7 @@ class Study:
         """A table of how many runs of each arm have a result, of how many."""
         lines = ["| arm | has run | runs |", "| --- | ---: | ---: |"]
         for arm, own in self.study["arms"].items():
-            tasks = [each for each in self.study["finetuning"].values() if arm in each.get("arms", [arm])]
-            runs = sum(len(each.get("seeds", self.study["seeds"])) for each in tasks)
-            runs += 1 + len(self.study["measurements"])
+            runs = len(names_of(self.study, arm))
             done = sum(each["arm"] == arm for each in self.results)
             what = ", ".join(
                 f"{name} {' '.join(value) if isinstance(value, list) else value}" for name, value in own.items()

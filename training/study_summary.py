@@ -15,6 +15,7 @@ from scipy.stats import t as student
 from eval.results import in_percent
 from modeling_spanbert.files import read_json
 from training.record import write_json
+from training.study_file import names_of
 from training.sweep import figure
 
 
@@ -86,11 +87,13 @@ def summarize(results: list[dict], arms: list[str], comparisons: list[list[str]]
 
 
 def with_interval(found: dict, signed: bool = False) -> str:
-    """ "71.2 ± 0.8": as many digits as a score in per cent can bear."""
-    if found["mean"] is None:
-        return "-"
-    mean = f"{found['mean']:+.1f}" if signed else f"{found['mean']:.1f}"
-    return mean if found["half_width"] is None else f"{mean} ± {found['half_width']:.1f}"
+    """ "71.2 ± 0.8 (1 diverged)": as many digits as a score in per cent can bear, and the runs that it leaves out."""
+    text = "-"
+    if found["mean"] is not None:
+        text = f"{found['mean']:+.1f}" if signed else f"{found['mean']:.1f}"
+    if found["half_width"] is not None:
+        text += f" ± {found['half_width']:.1f}"
+    return f"{text} ({found['diverged']} diverged)" if found.get("diverged") else text
 
 
 def markdown(summary: dict, arms: list[str]) -> str:
@@ -142,15 +145,16 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (header, rule, *rows)]
 
 
-def read_results(folder: Path) -> list[dict]:
-    """What the steps of a study have left in `folder`, in the order of their names."""
-    return [read_json(path) for path in sorted(folder.glob("*/*.json"))]
+def read_results(folder: Path, study: dict) -> list[dict]:
+    """What the steps of `study` have left in `folder`; what else is there, as of seeds it had once, is not its."""
+    paths = (folder / arm / f"{name}.json" for arm in study["arms"] for name in names_of(study, arm))
+    return [read_json(path) for path in paths if path.is_file()]
 
 
 def write_summary(folder: Path, study: dict) -> str:
     """Writes summary.json and summary.md into `folder`, and returns the latter."""
     arms = list(study["arms"])
-    summary = summarize(read_results(folder), arms, study["comparisons"])
+    summary = summarize(read_results(folder, study), arms, study["comparisons"])
     text = markdown(summary, arms)
     write_json(summary, folder / f"{SUMMARY}.json")
     (folder / f"{SUMMARY}.md").write_text(text, encoding="utf-8")
