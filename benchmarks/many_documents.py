@@ -237,6 +237,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", metavar="FILE", help="write the results here")
     parser.add_argument("--markdown", action="store_true", help="print tables to paste into a Markdown file")
     arguments = parser.parse_args(argv)
+    from modeling_spanbert import SIZES
+
+    if arguments.size not in SIZES:
+        parser.error(f"--size {arguments.size}: expected one of {', '.join(SIZES)}")
     if min(*arguments.counts, arguments.compared, arguments.book_words) < 1:
         parser.error("--counts, --compared and --book_words: expected at least 1")
 

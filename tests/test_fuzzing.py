@@ -39,6 +39,8 @@ from training.corpus import Corpus, Document
 from training.finetuning_arguments import FINETUNING
 from training.initial_model import _named_config
 from training.loop import TrainerState, state_of
+from training.study import Step, has_result
+from training.study_file import names_of, read_study
 
 
 EXAMPLES = os.environ.get("SPANBERT_FUZZ_EXAMPLES")
@@ -52,6 +54,16 @@ RECORDS = [
 ]
 RESULTS = {"task": "rte", "metric": "accuracy", "split": "validation", "n": 2, "value": 0.5}
 RUN = {"seed": 1, "masking": {"p": 0.2}, "config": {"hidden_size": 8}}
+
+
+STUDY = {
+    "pretraining": {"recipe": "tiny.yaml", "arguments": {"seed": 1}},
+    "arms": {"one": {"objectives": ["mlm"]}, "two": {"objectives": ["mlm", "sbo"]}},
+    "finetuning": {"rte": {"recipe": "rte.yaml", "arguments": {"learning_rate": 0.1}, "arms": ["two"], "seeds": [3]}},
+    "measurements": {"span_filling": {"script": "span_filling.py", "arguments": {"spans": 2}}},
+    "seeds": [1, 2],
+    "comparisons": [["one", "two"]],
+}
 
 
 class Reader(NamedTuple):
@@ -194,6 +206,15 @@ def use_recipe(kinds: tuple[type, ...]) -> Callable[[dict], Any]:
     return use
 
 
+def use_study(study: dict) -> None:
+    for arm in study["arms"]:
+        assert names_of(study, arm)[0] == "pretraining"
+
+
+def of_study(path: Path) -> bool:
+    return has_result(Step("pretraining", "one", "pretraining", [], path.parent, path, {"seed": 1}))
+
+
 CONLL = "".join(map(conll_text, documents(2)))
 JSON_LINES = "".join(
     json.dumps(
@@ -236,6 +257,8 @@ READERS = {
     "recipe of fine-tuning": Reader(
         "squad.yaml", "yaml", recipe("finetune/squad_v2.yaml"), read_recipe, use_recipe(FINETUNING)
     ),
+    "study": Reader("study.yaml", "yaml", json.dumps(STUDY).encode(), read_study, use_study),
+    "result of a study": Reader("a.json", "json", b'{"same": {"seed": 1}, "diverged": false}', of_study),
     "manifest": in_checkpoint(checkpoint.MANIFEST, "json", json.dumps(MANIFEST).encode()),
     **{
         f"checkpoint's {name}": in_checkpoint(name, "json" if name.endswith("json") else "binary", content)
@@ -378,6 +401,11 @@ FOUND = [
     of_reader("results", "0.5", "9" * 400),
     ("scores of SQuAD", b"\xff"),
     ("model's configuration", b'{"dtype": []}'),
+    of_reader("study", '{"learning_rate": 0.1}', "null"),
+    of_reader("study", '"arms": ["two"]', '"arms": [["two"]]'),
+    of_reader("study", '[["one", "two"]]', "[1]"),
+    ("result of a study", b"null"),
+    ("result of a study", b'{"same": 1}'),
 ]  # fmt: skip
 
 

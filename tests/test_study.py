@@ -340,7 +340,7 @@ def test_a_toy_study_is_stopped_resumed_and_summed_up(tmp_path):
     assert "span_1seq_sbo - bert_1seq" in text and "±" in text
 
 
-def test_a_report_has_the_numbers_of_the_results_and_figures(path, tmp_path, fake_runs, monkeypatch):
+def test_a_report_has_the_numbers_of_the_results_and_figures(path, tmp_path, fake_runs, monkeypatch, capsys):
     """Its words are a template; a number that is not there is an error."""
     assert run(path, tmp_path) == 0
     folder = tmp_path / "docs" / "study"
@@ -371,6 +371,11 @@ def test_a_report_has_the_numbers_of_the_results_and_figures(path, tmp_path, fak
         study_report.main([str(folder)])
     with pytest.raises(SystemExit):
         study_report.main([str(tmp_path)])
+    capsys.readouterr()
+    (folder / "report.md.jinja").write_text("{{ table7.tables() }}")
+    with pytest.raises(SystemExit):
+        study_report.main([str(folder)])
+    assert "report.md.jinja: 'table7' is undefined (studies with results: study)" in capsys.readouterr().err
 
 
 def test_the_committed_report_is_that_of_the_committed_results(tmp_path):

@@ -133,14 +133,20 @@ def paper_table(name: str) -> str:
 
 
 def report(folder: Path) -> str:
-    """The text of the report of `folder`; writes its figures. Raises ValueError for a folder without a template."""
+    """The text of the report of `folder`; writes its figures.
+
+    Raises ValueError for a folder without a template, or with one that is none or names a study without results.
+    """
     template = folder / TEMPLATE
     if not template.is_file():
         raise ValueError(f"{folder} has no {TEMPLATE}: give the folder of a report, as docs/study")
     found = {name: Study(folder / name, folder / FIGURES) for name in studies_in(folder)}
     text = template.read_text(encoding="utf-8")
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 -- Markdown
-    return environment.from_string(text).render(**found, paper_table=paper_table) + "\n"
+    try:
+        return environment.from_string(text).render(**found, paper_table=paper_table) + "\n"
+    except jinja2.TemplateError as error:
+        raise ValueError(f"{template}: {error.message} (studies with results: {', '.join(found) or 'none'})") from None
 
 
 def studies_in(folder: Path) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from scipy.stats import t as student
 
 from eval.results import in_percent
-from modeling_spanbert.files import read_json
+from modeling_spanbert.files import read_json, require
 from training.record import write_json
 from training.study_file import names_of
 from training.sweep import figure
@@ -148,7 +148,10 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
 def read_results(folder: Path, study: dict) -> list[dict]:
     """What the steps of `study` have left in `folder`; what else is there, as of seeds it had once, is not its."""
     paths = (folder / arm / f"{name}.json" for arm in study["arms"] for name in names_of(study, arm))
-    return [read_json(path) for path in paths if path.is_file()]
+    results = [(path, read_json(path)) for path in paths if path.is_file()]
+    for path, result in results:
+        require(result, "kind", str, str(path))
+    return [result for _, result in results]
 
 
 def write_summary(folder: Path, study: dict) -> str:
