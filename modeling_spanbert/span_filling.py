@@ -168,7 +168,8 @@ class SpanFiller:
         number L, which is 1 where it is given and else that of spans in masking (Section 3.1): Geo(0.2), truncated.
 
         A filling of L pieces costs L forward passes, the first of one row, the others of `num_beams`; those of all
-        lengths and texts are run in common batches. Without a length that is 235 rows.
+        lengths, and of texts as many as are in memory together, are run in common batches. Without a length that is
+        235 rows.
 
         Raises ValueError, with one line, for what is no string, a text that does not have one blank, a blank beside a
         letter, and one that is longer than the model can take.
@@ -179,15 +180,20 @@ class SpanFiller:
         if not isinstance(text, str | list | tuple):
             raise ValueError(f"expected a text or a list of texts, got {type(text).__name__}")
         texts = [text] if isinstance(text, str) else text
-        surroundings, blanks, lengths = [], [], []
+        surroundings, lengths = [], []
         for number, each in enumerate(texts):
             before, after, num_pieces = split_at_blank(each, self.tokenizer.mask_token, f"text {number}")
             lengths.append(candidate_lengths(num_pieces, num_words, max_span_length, f"text {number}"))
-            blanks.append(self.blank(before, after, lengths[-1][-1], f"text {number}"))
             surroundings.append((before, after))
         results = []
         for part in groups(map(len, texts)):
-            found = self.search(blanks[part], lengths[part], num_words, max(top_k, self.num_beams))
+            blanks = [
+                self.blank(*around, own_lengths[-1], f"text {number}")
+                for number, (around, own_lengths) in enumerate(
+                    zip(surroundings[part], lengths[part], strict=True), start=part.start
+                )
+            ]
+            found = self.search(blanks, lengths[part], num_words, max(top_k, self.num_beams))
             results += [
                 self._results(*around, hypotheses, top_k)
                 for around, hypotheses in zip(surroundings[part], found, strict=True)

@@ -86,6 +86,17 @@ def test_no_more_texts_are_tokenized_at_once_than_a_group_has(monkeypatch):
     assert counts == [4, 4, 1]
 
 
+def test_blanks_are_tokenized_and_named_group_by_group(monkeypatch):
+    monkeypatch.setattr(question_answering, "TEXTS_AT_ONCE", 2)
+    filler = SpanFiller(SpanBertForPreTraining(tiny_config(objectives=["mlm", "sbo"])), tiny_tokenizer())
+    blank, search = filler.blank, filler.search
+    order = []
+    filler.blank = lambda *args: order.append(args[-1]) or blank(*args)
+    filler.search = lambda blanks, *rest: order.append(len(blanks)) or search(blanks, *rest)
+    assert len(filler(["the [BLANK] king"] * 3, num_words=1)) == 3
+    assert order == ["text 0", "text 1", 2, "text 2", 1]
+
+
 def tokenizer_with_marks():
     return tiny_tokenizer("a king won @ # * ^")
 

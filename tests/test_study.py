@@ -334,7 +334,7 @@ def test_a_toy_study_is_stopped_resumed_and_summed_up(tmp_path):
     assert process.returncode == 143 and "start again to go on" in out
     finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
-    assert len(read_results(tmp_path / "results", study.read_study(RECIPES / "toy.yaml"))) == 10
+    assert len(read_results(tmp_path / "results", study.read_study(STUDIES / "toy.yaml"))) == 10
     text = (tmp_path / "results/summary.md").read_text()
     assert text in finished.stdout
     assert "span_1seq_sbo - bert_1seq" in text and "±" in text
