@@ -179,7 +179,10 @@ class Checkpoints:
 
 
 def verify(path: str | Path) -> list[str]:
-    """What is wrong with a checkpoint, a phrase each; [] where every file is there with its size and checksum."""
+    """What is wrong with a checkpoint, a phrase each; [] where every file is there with its size and checksum.
+
+    A phrase names `MANIFEST` beside the file: where they do not agree, either may be the damaged one.
+    """
     path = Path(path)
     try:
         manifest = decode_json((path / MANIFEST).read_bytes())
@@ -196,11 +199,11 @@ def verify(path: str | Path) -> list[str]:
     there = {each.name for each in path.iterdir() if each.is_file()}
     for file, (size, sha256) in files.items():
         if file not in there:
-            problems.append(f"{shown(file)} is missing")
+            problems.append(f"{shown(file)}, which {MANIFEST} names, is missing")
         elif (found := (path / file).stat().st_size) != size:
-            problems.append(f"{file} has {found} bytes instead of {size}")
+            problems.append(f"{file} has {found} bytes instead of {size} as {MANIFEST} says")
         elif _size_and_sha256(path / file)["sha256"] != sha256:
-            problems.append(f"{file} has another checksum than when it was saved")
+            problems.append(f"{file} has another checksum than {MANIFEST} says")
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # named above, or by `load`
         if (step := decode_json((path / TRAINER_STATE).read_bytes())["step"]) != manifest["step"]:
             problems.append(f"{MANIFEST} says step {manifest['step']}, {TRAINER_STATE} {shown(step)}")

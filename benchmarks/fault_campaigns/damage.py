@@ -58,7 +58,7 @@ def damaged_files(bench: Bench, count: int) -> Iterator[Trial]:
 
 
 def truncated(bench: Bench, file: Path, older: Path) -> None:
-    os.truncate(file, bench.rng.randrange(1, file.stat().st_size))
+    os.truncate(file, bench.rng.randrange(1, file.stat().st_size - 1))  # more is lost than a last line break
 
 
 def bit_flip(bench: Bench, file: Path, older: Path) -> None:
