@@ -48,7 +48,7 @@ def damaged_files(bench: Bench, count: int) -> Iterator[Trial]:
         skipped = [line for line in start.said().splitlines() if line.startswith(f"skipped checkpoint {newer}: ")]
         if start.code != 0:
             lost = f"ends with {start.code}: {start.last_line()}"
-        elif not skipped or file not in skipped[0].replace("MANIFEST.json is", file + " is"):
+        elif not skipped or file not in skipped[0]:
             lost = "taken in silence" if not skipped else f"not named: {skipped[0]}"
         elif f"resumed {older.name}" not in start.said():
             lost = f"the checkpoint before, {older.name}, is not used"
