@@ -942,7 +942,8 @@ def test_66_a_checkpoint_that_is_cut_short(start):
     checkpoints = stopped_run(start)
     cut(checkpoints / "step_00000002" / "model.safetensors")
     start.refused(
-        r"resume_from_checkpoint=.*/step_00000002 is damaged: model\.safetensors has 100 bytes instead of \d+ as MANIFEST\.json says; .*",
+        r"resume_from_checkpoint=.*/step_00000002 is damaged: model\.safetensors has 100 bytes instead of \d+ as "
+        r"MANIFEST\.json says; .*",
         **RESUME | {"resume_from_checkpoint": checkpoints / "step_00000002"},
     )
     assert "skipped checkpoint" in (printed := start.passes(**RESUME)) and "resumed step_00000001" in printed
@@ -953,7 +954,8 @@ def test_66_no_checkpoint_that_is_whole(start):
     cut(checkpoints / "step_00000002" / "optimizer.safetensors")
     (checkpoints / "step_00000001" / "trainer_state.json").unlink()
     start.refused(
-        r"none of 2 checkpoints in .*/checkpoints is whole \(skipped .* has 100 bytes instead of \d+ as MANIFEST\.json says\); restore .*",
+        r"none of 2 checkpoints in .*/checkpoints is whole \(skipped .* has 100 bytes instead of \d+ as "
+        r"MANIFEST\.json says\); restore .*",
         **RESUME,
     )
 

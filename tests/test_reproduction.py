@@ -42,6 +42,6 @@ def test_the_commands_are_ones_that_the_programs_take(monkeypatch):
 
 def test_costs_are_tokens_times_operations():
     [cost] = [row["cost"] for row in reproduction.pretraining_rows(TABLES) if row["systems"] == ["SpanBERT"]]
-    assert cost.tokens == 2_400_000 * 256 * 512  # Section 4.2
-    assert cost.flops == pytest.approx(cost.tokens * 2.02e9, rel=0.01)
+    assert (cost.steps, cost.tokens_per_step) == (2_400_000, 256 * 512)  # Section 4.2
+    assert cost.flops == pytest.approx(2_400_000 * 256 * 512 * 2.02e9, rel=0.01)
     assert "80 PFLOP" in reproduction.stated_cost("mnli")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from training.arguments import PRETRAINING, RECIPES, one_line_errors, parse_recipe
+from training.markdown import table
 
 
 PAPER = [str(RECIPES / "pretrain" / f"spanbert_{size}_cased.yaml") for size in ("base", "large")]
@@ -148,7 +149,7 @@ def tables(estimates: list[Estimate]) -> str:
     memory["FLOPs: an update, the schedule"] = [
         f"{each.flops_per_token * each.tokens_per_step:.2g}, {each.flops:.2g}" for each in estimates
     ]
-    lines = _table(["", *names], [[name, *values] for name, values in memory.items()])
+    lines = table(["", *names], [[name, *values] for name, values in memory.items()])
     times = [
         [
             machine.name,
@@ -167,7 +168,7 @@ def tables(estimates: list[Estimate]) -> str:
         "share reached",
         *(f"{name}: an update, the schedule" for name in names),
     ]
-    return "\n".join([*lines, "", *_table(header, times)])
+    return "\n".join([*lines, "", *table(header, times)])
 
 
 def _seconds(seconds: float) -> str:
@@ -177,10 +178,6 @@ def _seconds(seconds: float) -> str:
 def _days(seconds: float) -> str:
     days = seconds / DAY
     return f"{days / 365:,.0f} years" if days > 3650 else f"{days:,.{max(0, 1 - int(math.log10(days)))}f} days"
-
-
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
 
 
 @one_line_errors

@@ -9,18 +9,15 @@ recipes.
 import shlex
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import jinja2
 
 from eval.paper_scores import Column, Table, load_tables
 from eval.results import ALIASES
-from modeling_spanbert import SIZES, SpanBertConfig
-from training.arguments import PRETRAINING, one_line_errors, parse_recipe, read_recipe
-from training.progress import flops_per_token
+from training.arguments import RECIPES, one_line_errors, read_recipe
+from training.estimate import MACHINES, estimate
 
 
-RECIPES = Path(__file__).parent / "recipes"
 # The recipe of each row of the tables; None for what is nobody's pre-training.
 SYSTEMS = {
     "SpanBERT": "spanbert_large_cased",
@@ -45,19 +42,7 @@ OF_LARGE = {"ontonotes_coref": "ontonotes_coref_large", "tacred": "tacred"}
 AVERAGES = ("mrqa", "glue")
 
 
-class Cost(NamedTuple):
-    """Of a pre-training, by arithmetic: word pieces that it reads, and floating point operations."""
-
-    tokens: int
-    flops: float
-
-
-def cost(options: list[str]) -> Cost:
-    """Of a command of pre-training. Raises as `parse_recipe`."""
-    data, architecture, masking, optimization, _ = parse_recipe(PRETRAINING, options)
-    config = SpanBertConfig(**SIZES[architecture.config_name], objectives=architecture.objectives)
-    tokens = optimization.last_step * optimization.global_batch_size * data.max_seq_length
-    return Cost(tokens, tokens * flops_per_token(config, data.max_seq_length, masking.mask_ratio))
+AT_HAND, HOPED = (next(each for each in MACHINES if each.name == name) for name in ("2 CPU cores, bf16", "8 x H100"))
 
 
 def stated_cost(recipe: str) -> str:
@@ -97,8 +82,7 @@ def pretraining_rows(tables: dict[str, Table]) -> list[dict[str, str]]:
             words += ["--annotation_file", "spans.jsonl.gz"]
         row |= {
             "command": shlex.join(words),
-            "cost": cost([str(RECIPES.parent.parent / words[3]), *words[4:]]),
-            "export": f"{folder}/export",
+            "cost": estimate(str(RECIPES / "pretrain" / f"{recipe}.yaml")),
         }
     return list(rows.values())
 
@@ -146,7 +130,11 @@ def report(template: Path) -> str:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 -- Markdown
     return (
         environment.from_string(template.read_text(encoding="utf-8")).render(
-            pretrainings=pretraining_rows(tables), tasks=task_rows(tables), averages=averages(tables)
+            at_hand=AT_HAND,
+            hoped=HOPED,
+            pretrainings=pretraining_rows(tables),
+            tasks=task_rows(tables),
+            averages=averages(tables),
         )
         + "\n"
     )

@@ -15,6 +15,7 @@ import jinja2
 from eval.charts import svg_curve, svg_intervals
 from eval.paper_scores import load_tables
 from training.arguments import one_line_errors
+from training.markdown import table
 from training.study_file import names_of, read_study
 from training.study_summary import figure, markdown, read_results, summarize, with_interval
 
@@ -38,15 +39,15 @@ class Study:
 
     def progress(self) -> str:
         """A table of how many runs of each arm have a result, of how many."""
-        lines = ["| arm | has run | runs |", "| --- | ---: | ---: |"]
+        rows = []
         for arm, own in self.study["arms"].items():
             runs = len(names_of(self.study, arm))
             done = sum(each["arm"] == arm for each in self.results)
             what = ", ".join(
                 f"{name} {' '.join(value) if isinstance(value, list) else value}" for name, value in own.items()
             )
-            lines.append(f"| `{arm}`: {what} | {done} | {runs} |")
-        return "\n".join(lines)
+            rows.append([f"`{arm}`: {what}", str(done), str(runs)])
+        return "\n".join(table(["arm", "has run", "runs"], rows))
 
     def tables(self) -> str:
         return markdown(self.summary, self.arms)
@@ -61,10 +62,6 @@ class Study:
 
     def held_out(self, arm: str, name: str) -> str:
         return figure(self.summary["pretraining"][arm][name])
-
-    def seconds(self) -> float:
-        """All that was run, in wall-clock seconds."""
-        return sum(each["results"].get("wall_seconds") or each.get("wall_seconds") or 0 for each in self.results)
 
     def measured(self, arm: str) -> dict[str, Any] | None:
         """What benchmarks/span_filling.py found for an arm."""
@@ -107,12 +104,19 @@ class Study:
             for method, found in measured["methods"].items()
         ]
         lengths = list(rows[0][1]["by_length"]) if rows else []
-        lines = [f"| words of the span | {' | '.join(map(str, lengths))} | all |"]
-        lines.append("| --- |" + " ---: |" * (len(lengths) + 1))
-        for label, found in rows:
-            values = [*(found["by_length"][length][name] for length in lengths), found["all"][name]]
-            lines.append(f"| {label} | {' | '.join(f'{value:.{digits}f}' for value in values)} |")
-        return "\n".join(lines)
+        return "\n".join(
+            table(
+                ["words of the span", *map(str, lengths), "all"],
+                [
+                    [
+                        label,
+                        *(f"{found['by_length'][length][name]:.{digits}f}" for length in lengths),
+                        f"{found['all'][name]:.{digits}f}",
+                    ]
+                    for label, found in rows
+                ],
+            )
+        )
 
     def _figure(self, name: str, image: str, alternative: str) -> str:
         path = self.figures / f"{self.name}_{name}.svg"
@@ -124,12 +128,16 @@ class Study:
 
 def paper_table(name: str) -> str:
     """A table of the paper, in percent."""
-    table = load_tables()[name]
-    lines = [f"| {table.title}, {table.size} | {' | '.join(column.label for column in table.columns)} |"]
-    lines.append("| --- |" + " ---: |" * len(table.columns))
-    for system, scores in table.scores.items():
-        lines.append(f"| {system} | {' | '.join('-' if score is None else f'{score:.1f}' for score in scores)} |")
-    return "\n".join(lines)
+    paper = load_tables()[name]
+    return "\n".join(
+        table(
+            [f"{paper.title}, {paper.size}", *(column.label for column in paper.columns)],
+            [
+                [system, *("-" if score is None else f"{score:.1f}" for score in scores)]
+                for system, scores in paper.scores.items()
+            ],
+        )
+    )
 
 
 def report(folder: Path) -> str:

@@ -14,6 +14,7 @@ from scipy.stats import t as student
 
 from eval.results import in_percent
 from modeling_spanbert.files import read_json, require
+from training.markdown import table
 from training.record import write_json
 from training.study_file import names_of
 from training.sweep import figure
@@ -101,7 +102,7 @@ def markdown(summary: dict, arms: list[str]) -> str:
     tasks = summary["tasks"]
     lines = []
     if tasks:
-        lines += _table(
+        lines += table(
             ["arm", *(f"{task}, {found['metric']}" for task, found in tasks.items())],
             [
                 [
@@ -123,7 +124,7 @@ def markdown(summary: dict, arms: list[str]) -> str:
                 rows.append(
                     [f"{pair[1]} - {pair[0]}", *(with_interval(each, True) if each else "-" for each in of_pair)]
                 )
-            lines += ["", *_table(["difference", *tasks], rows)]
+            lines += ["", *table(["difference", *tasks], rows)]
     if summary["pretraining"]:
         columns = [
             name for name in HELD_OUT if any(each[name] is not None for each in summary["pretraining"].values())
@@ -132,17 +133,12 @@ def markdown(summary: dict, arms: list[str]) -> str:
             [arm, f"{each['num_tokens_seen'] or 0:,}", *(_figure(each[name]) for name in columns)]
             for arm, each in summary["pretraining"].items()
         ]
-        lines += ["", *_table(["pre-training", "pieces seen", *columns], rows)]
+        lines += ["", *table(["pre-training", "pieces seen", *columns], rows)]
     return "\n".join(lines).strip() + "\n"
 
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else figure(value)
-
-
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return [f"| {' | '.join(row)} |" for row in (header, rule, *rows)]
 
 
 def read_results(folder: Path, study: dict) -> list[dict]:
