@@ -66,7 +66,7 @@ CAMPAIGNS = {
     "F5": Campaign("damaged checkpoint", damaged_files, 42, 3),
     "F6": Campaign("malicious file", payloads, 10, 2),
     "F7": Campaign("full disk", full_disks, 8, 0),
-    "F8": Campaign("loss not finite, empty batch", not_finite, 10, 1),
+    "F8": Campaign("loss not finite, empty batch", not_finite, 10, 3),
     "F9": Campaign("Hub fails", hub_faults, 12, 0),
     "F10": Campaign("other number of processes", world_sizes, 2, 0),
     "F11": Campaign("two writers", two_writers, 2, 0),

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import product
+from itertools import chain, product
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -78,16 +78,16 @@ def empty_batches(kind: str, steps: range) -> None:
     """The batches of these steps have no label, or nothing at all but padding."""
     from training.batches import KeyedBatches
 
-    of_step = KeyedBatches.__getitem__
+    of_steps = KeyedBatches.__getitems__
 
-    def emptied(self, step):
-        batches = of_step(self, step)
-        for batch in batches if step in steps else ():
+    def emptied(self, asked):
+        made = of_steps(self, asked)
+        for batch in chain(*(batches for step, batches in zip(asked, made, strict=True) if step in steps)):
             batch["labels"][:] = -100
             batch["span_position"][:] = -1
             if kind == "batch of padding":
                 batch["attention_mask"][:] = 0
                 batch["input_ids"][:] = 0
-        return batches
+        return made
 
-    KeyedBatches.__getitem__ = emptied
+    KeyedBatches.__getitems__ = emptied
