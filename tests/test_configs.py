@@ -18,7 +18,18 @@ from run_helpers import TinyRun, output_of
 CONFIGS = ROOT / "training" / "configs"
 ENGINES = {"ddp": ("MULTI_GPU", 8, 1), "fsdp2": ("FSDP", 8, 1), "multinode": ("MULTI_GPU", 32, 4)}
 # What a user launches, made to shard by the helper of these tests.
-SHARDING = "import sys; from run_helpers import shard_on_cpu; shard_on_cpu(); from training.pretrain import main; "
+SHARDING = """import atexit, sys
+from pathlib import Path
+
+def native_threads():
+    return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+
+atexit.register(lambda: print("threads at the end:", *native_threads()))  # called after all others
+from run_helpers import shard_on_cpu
+shard_on_cpu()
+from training.pretrain import main
+sys.exit(main())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +87,12 @@ def test_data_parallelism_starts_from_its_config(tiny_run, name):
 @pytest.mark.slow
 def test_shards_start_from_their_config_or_are_refused(tiny_run, tmp_path):
     script = tmp_path / "sharding.py"
-    script.write_text(SHARDING + "sys.exit(main())\n")
+    script.write_text(SHARDING)
     options = ["--num_processes", "2"]
     process = launch("fsdp2", options, script, tiny_run.argv("shards", max_train_steps=4))
     output = output_of(process)
     assert process.returncode == 0, output
+    assert output.count("threads at the end: ") == 2 and "gloo" not in output  # one that needs Python then ends it all
     assert tiny_run.run_in_processes("plain", max_train_steps=4) == [0, 0]
     for line, other in zip(tiny_run.losses("shards"), tiny_run.losses("plain"), strict=True):
         if "loss" in line:

@@ -1,12 +1,15 @@
 """Many processes that get through a part of a run together: what stops one stops all of them, at once and by name."""
 
+import atexit
 import contextlib
+import gc
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch.distributed.tensor import DTensor
 
 from training.arguments import in_every_process
 
@@ -33,13 +36,19 @@ def together(accelerator: Accelerator, main_first: bool = False) -> Iterator[Non
 
 
 def release(model: torch.nn.Module) -> None:
-    """To be called on a prepared `model` before the process group is destroyed; nothing where it is not DDP's.
+    """To be called on a prepared `model` before the process group is destroyed: it holds the group no longer.
 
-    DDP's reducer is a holder of the group. Were it the last one, it would wait for the group's threads without giving
-    up Python's lock, which they may need to end: some tiny runs over gloo stayed for ever.
+    DDP's reducer, were it the last holder, would wait for the group's threads without giving up Python's lock, which
+    they may need to end: some tiny runs over gloo stayed for ever. FSDP2 would keep the group, in meshes that DTensor
+    caches and in cycles, until Python no longer gives its lock to a thread but ends it: a run ended with SIGABRT,
+    when all was done.
     """
     if isinstance(model, torch.nn.parallel.DistributedDataParallel):
         del model.reducer, model.logger
+    for parameter in model.parameters():
+        if isinstance(parameter, DTensor):  # equal meshes need not be the same one
+            parameter.device_mesh._pg_registry.clear()
+    atexit.register(gc.collect)
 
 
 @in_every_process()
