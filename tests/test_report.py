@@ -293,6 +293,8 @@ def test_the_command_writes_the_report_and_says_where_it_is(tmp_path, capsys):
         ("5", "run.json is not of a run: it has no model_id"),
         ("[]", "run.json is not of a run: it has no model_id"),
         ('{"model_id": "x"}', "run.json is not of a run: it has no command"),
+        (json.dumps(dict.fromkeys(report.OF_RUN, 1)), "not of one run: TypeError("),
+        (json.dumps({name: {} for name in report.OF_RUN}), "not of one run: KeyError('stop_after_step')"),
     ],
 )
 def test_what_is_not_a_run_is_told_in_one_line(tmp_path, capsys, content, message):

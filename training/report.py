@@ -27,6 +27,7 @@ TEMPLATE = Path(__file__).with_suffix(".html.jinja")
 REPORT = "report.html"
 OF_RUN = ("model_id", "command", "arguments", "versions", "hardware", "data")
 OF_RESULTS = ("step", "num_tokens_seen", "num_passes", "wall_seconds")
+DAMAGED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, jinja2.UndefinedError)
 NOT_MEASURED = "-"
 PARTS = {"MLM": "mlm_loss", "SBO": "sbo_loss", "NSP": "nsp_loss"}
 LOSS, HELD_OUT_LOSS, ACCURACY = "nats a masked token", "nats a predicted token", "accuracy (%)"
@@ -37,6 +38,14 @@ ACCURACIES = {"MLM": "accuracy", "SBO": "sbo_accuracy", "NSP": "nsp_accuracy", U
 
 def write_report(output_dir: str | os.PathLike) -> Path:
     """Makes `output_dir`/report.html of its run.json and, as far as they are there, metrics.jsonl and results.json.
+
+    Raises as `read_run`.
+    """
+    return write_page(render(*read_run(output_dir)), output_dir)
+
+
+def read_run(output_dir: str | os.PathLike) -> tuple[dict, list[dict], dict | None]:
+    """What `render` takes.
 
     Raises FileNotFoundError where `output_dir` is not the folder of a run, and ValueError for a file that is damaged;
     lines of metrics.jsonl that are not whole are passed over, since a run may be writing them.
@@ -52,10 +61,13 @@ def write_report(output_dir: str | os.PathLike) -> Path:
         results = _read_json(output_dir / "results.json", OF_RESULTS)
         if results["step"] < last_step:
             results = None  # of an earlier end: the run went on
+    return run, lines, results
 
-    path = output_dir / REPORT
+
+def write_page(page: str, output_dir: str | os.PathLike) -> Path:
+    path = Path(output_dir) / REPORT
     beside = path.with_name(REPORT + ".partial")
-    beside.write_text(render(run, lines, results), encoding="utf-8")
+    beside.write_text(page, encoding="utf-8")
     os.replace(beside, path)
     return path
 
@@ -292,6 +304,8 @@ def _read_json(path: Path, needed: tuple[str, ...]) -> dict:
     missing = [name for name in needed if not isinstance(record, dict) or name not in record]
     if missing:
         raise ValueError(f"{path} is not of a run: it has no {missing[0]}")
+    if not isinstance(record.get("step", 0), int):
+        raise ValueError(f"{path} is damaged: step={record['step']!r:.60}, expected int")
     return record
 
 
@@ -317,7 +331,14 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m training.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("output_dir", metavar="OUTPUT_DIR", help="folder of the run")
-    print(f"the report is in {write_report(parser.parse_args(argv).output_dir)}")
+    output_dir = parser.parse_args(argv).output_dir
+    found = read_run(output_dir)
+    try:
+        page = render(*found)
+    except DAMAGED as error:  # only here: of what a run gives its own report, it is a bug
+        files = "run.json, metrics.jsonl and results.json"
+        raise ValueError(f"{output_dir}: {files} are damaged, or not of one run: {error!r:.200}") from error
+    print(f"the report is in {write_page(page, output_dir)}")
 
 
 if __name__ == "__main__":
