@@ -456,7 +456,7 @@ class RelationExtractor:
 
     @torch.no_grad()
     def _predict(self, features: list[dict]) -> list[dict]:
-        by_length = sorted(range(len(features)), key=lambda number: len(features[number]["input_ids"]))
+        by_length = sorted(range(len(features)), key=lambda number: -len(features[number]["input_ids"]))
         found = [None] * len(features)
         for start in range(0, len(features), self.batch_size):
             numbers = by_length[start : start + self.batch_size]

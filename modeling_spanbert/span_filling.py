@@ -290,7 +290,7 @@ class SpanFiller:
     def _batches(self, contexts: list[tuple[Blank, Sequence[int], int]]) -> Iterator[tuple[list[int], torch.Tensor]]:
         """The numbers of the contexts in each batch, and `next_log_probs` of them (R, K); rows of like length."""
         sizes = [len(before) + length + len(after) for (before, after), _, length in contexts]
-        order = sorted(range(len(contexts)), key=sizes.__getitem__)
+        order = sorted(range(len(contexts)), key=sizes.__getitem__, reverse=True)  # so that each fits where one was
         for first in range(0, len(order), self.batch_size):
             numbers = order[first : first + self.batch_size]
             yield numbers, self.next_log_probs([contexts[number] for number in numbers])
