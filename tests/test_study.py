@@ -351,7 +351,19 @@ def test_a_report_has_the_numbers_of_the_results_and_figures(path, tmp_path, fak
         file = folder / "study" / arm / "span_filling.json"
         record = json.loads(file.read_text()) | {"results": {"methods": dict.fromkeys(methods, measured)}}
         file.write_text(json.dumps(record))
+    file = folder / "study" / "two" / "pretraining.json"
+    record = json.loads(file.read_text())
+    lengths = [(1, 0.2, 0.3, 1000), (2, 0.1, 0.2, 900), ("11+", 0.15, 0.05, 50)]
+    record["results"]["held_out"] |= {
+        "unigram_accuracy": 0.04,
+        "by_span_length": [
+            dict(zip(("length", "accuracy", "sbo_accuracy", "num_masked_tokens"), each, strict=True))
+            for each in lengths
+        ],
+    }
+    file.write_text(json.dumps(record))
     words = (
+        "{{ study.boundary_figure('two') }}\n{{ study.boundary_table('two') }}\n"
         "{{ study.tables() }}\n{{ study.score('rte', 'two') }} {{ study.difference('rte', 'one', 'two') }} "
         "{{ study.held_out('one', 'mlm_loss') }}\n{{ study.scores_figure('rte') }}\n{{ paper_table('table_7') }}\n"
         "{{ study.lengths_figure('pieces', 'right pieces', [('one', 'mlm'), ('two', 'sbo')]) }}\n"
@@ -362,7 +374,8 @@ def test_a_report_has_the_numbers_of_the_results_and_figures(path, tmp_path, fak
     text = (tmp_path / "docs" / "study.md").read_text()
     assert "50.0 ± 0.0 +0.0 ± 0.0 2\n" in text and "| Span masking (1seq) + SBO | 86.8 |" in text
     assert "| two, SBO head | 0.010 | 0.020 |" in text and text.endswith("| 0.055 | 0.055\n")
-    for name in ("study_rte", "study_span_filling_pieces"):
+    assert "| SBO head | 30.0 | 20.0 | 5.0 |" in text and "| masked tokens | 1,000 | 900 | 50 |" in text
+    for name in ("study_rte", "study_span_filling_pieces", "study_boundaries_two"):
         assert f"(study/figures/{name}.svg)" in text
         svg = (folder / "figures" / f"{name}.svg").read_text()
         assert svg.startswith("<svg xmlns=") and ">two" in svg

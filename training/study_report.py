@@ -79,9 +79,7 @@ class Study:
             arm: (each["mean"], each["half_width"]) for arm, each in found["arms"].items() if each["mean"] is not None
         }
         image = svg_intervals(f"{task}: {found['metric']}", intervals, f"{found['metric']}, 95 % interval over seeds")
-        return self._figure(
-            f"{task}", image, f"{found['metric']} of {task} by arm, with 95 % intervals over the seeds"
-        )
+        return self._figure(task, image, f"{found['metric']} of {task} by arm, with 95 % intervals over the seeds")
 
     def lengths_figure(self, name: str, what: str, chosen: list[tuple[str, str]]) -> str:
         """A figure of `name` of span filling by the length of the span in words, a curve for each (arm, head)."""
@@ -116,6 +114,36 @@ class Study:
                     for label, found in rows
                 ],
             )
+        )
+
+    def boundary_figure(self, arm: str) -> str:
+        """A figure of the held-out accuracy of an arm's heads by the length of the masked span in pieces."""
+        held_out = self.held_out_of(arm)
+        lengths = [each for each in held_out["by_span_length"] if isinstance(each["length"], int)]  # not "11+"
+        heads = {"MLM head": "accuracy", "SBO head": "sbo_accuracy"}
+        curves = {name: [(each["length"], 100 * each[key]) for each in lengths] for name, key in heads.items()}
+        guess = "unigram guess"
+        curves[guess] = [(each["length"], 100 * held_out["unigram_accuracy"]) for each in lengths]
+        what = f"{arm}: accuracy at masked tokens (%)"
+        image = svg_curve(what, curves, "%", "pieces of the masked span", True, [guess], legend=True)
+        return self._figure(f"boundaries_{arm}", image, f"{what} by the length of the span: {', '.join(curves)}")
+
+    def boundary_table(self, arm: str) -> str:
+        """The figures of `boundary_figure` as a table, in percent, and those of longer spans."""
+        lengths = self.held_out_of(arm)["by_span_length"]
+        rows = [
+            [name, *(f"{100 * each[key]:.1f}" for each in lengths)]
+            for name, key in (("MLM head", "accuracy"), ("SBO head", "sbo_accuracy"))
+        ]
+        rows.append(["masked tokens", *(f"{each['num_masked_tokens']:,}" for each in lengths)])
+        return "\n".join(table(["pieces of the span", *(str(each["length"]) for each in lengths)], rows))
+
+    def held_out_of(self, arm: str) -> dict[str, Any]:
+        """The held-out scores of an arm's pre-training."""
+        return next(
+            each["results"]["held_out"]
+            for each in self.results
+            if each["arm"] == arm and each["kind"] == "pretraining"
         )
 
     def _figure(self, name: str, image: str, alternative: str) -> str:
