@@ -364,7 +364,8 @@ def test_a_report_has_the_numbers_of_the_results_and_figures(path, tmp_path, fak
     file.write_text(json.dumps(record))
     words = (
         "{{ study.boundary_figure('two') }}\n{{ study.boundary_table('two') }}\n"
-        "{{ study.tables() }}\n{{ study.score('rte', 'two') }} {{ study.difference('rte', 'one', 'two') }} "
+        "{{ study.each_seed() }}\n{{ study.tables() }}\n"
+        "{{ study.score('rte', 'two') }} {{ study.difference('rte', 'one', 'two') }} "
         "{{ study.held_out('one', 'mlm_loss') }}\n{{ study.scores_figure('rte') }}\n{{ paper_table('table_7') }}\n"
         "{{ study.lengths_figure('pieces', 'right pieces', [('one', 'mlm'), ('two', 'sbo')]) }}\n"
         "{{ study.lengths_table('pieces', 3) }} {{ study.filling('two', 'both', 'pieces') }}\n"
@@ -374,6 +375,7 @@ def test_a_report_has_the_numbers_of_the_results_and_figures(path, tmp_path, fak
     text = (tmp_path / "docs" / "study.md").read_text()
     assert "50.0 ± 0.0 +0.0 ± 0.0 2\n" in text and "| Span masking (1seq) + SBO | 86.8 |" in text
     assert "| two, SBO head | 0.010 | 0.020 |" in text and text.endswith("| 0.055 | 0.055\n")
+    assert "| two | 50.0, 50.0 |" in text
     assert "| SBO head | 30.0 | 20.0 | 5.0 |" in text and "| masked tokens | 1,000 | 900 | 50 |" in text
     for name in ("study_rte", "study_span_filling_pieces", "study_boundaries_two"):
         assert f"(study/figures/{name}.svg)" in text

@@ -17,7 +17,7 @@ from eval.paper_scores import load_tables
 from training.arguments import one_line_errors
 from training.markdown import table
 from training.study_file import names_of, read_study
-from training.study_summary import figure, markdown, read_results, summarize, with_interval
+from training.study_summary import figure, markdown, read_results, scores_by_task, summarize, with_interval
 
 
 TEMPLATE, FIGURES = "report.md.jinja", "figures"
@@ -51,6 +51,17 @@ class Study:
 
     def tables(self) -> str:
         return markdown(self.summary, self.arms)
+
+    def each_seed(self) -> str:
+        """A table of the scores that the means are made of, in the order of the seeds."""
+        found = scores_by_task(self.results)
+        arms = [arm for arm in self.begun if any(arm in of_arms for of_arms in found.values())]
+
+        def scores(of_seeds: dict[int, float | None]) -> str:
+            return ", ".join("diverged" if score is None else f"{score:.1f}" for score in of_seeds.values()) or "-"
+
+        rows = [[arm, *(scores(of_arms.get(arm, {})) for of_arms in found.values())] for arm in arms]
+        return "\n".join(table(["each seed", *found], rows))
 
     def score(self, task: str, arm: str) -> str:
         return with_interval(self.summary["tasks"][task]["arms"][arm])
