@@ -42,10 +42,24 @@ RESULTS = {
         "sbo_accuracy": 0.123,
         "unigram_entropy": 6.7,
         "accuracy": 0.256,
+        "mask_token_loss": 4.987,
+        "mask_token_accuracy": 0.199,
         "unigram_accuracy": 0.051,
         "by_span_length": [
-            {"length": 1, "num_masked_tokens": 1000, "accuracy": 0.41, "sbo_accuracy": 0.2},
-            {"length": "11+", "num_masked_tokens": 50, "accuracy": 0.11, "sbo_accuracy": None},
+            {
+                "length": 1,
+                "num_masked_tokens": 1000,
+                "accuracy": 0.41,
+                "mask_token_accuracy": 0.3,
+                "sbo_accuracy": 0.2,
+            },
+            {
+                "length": "11+",
+                "num_masked_tokens": 50,
+                "accuracy": 0.11,
+                "mask_token_accuracy": 0.1,
+                "sbo_accuracy": None,
+            },
         ],
     },
 }

@@ -311,7 +311,8 @@ def test_the_card_has_valid_metadata_and_every_figure():
     }
     for figure in (
         "38,944", "567,890", "1.2%", "0123456789abcdef", "1 h 2 min 5 s", "4.568", "5.432", "6.700", "25.6%", "5.1%",
-        "12.3%", "| 11+ | 50 | 11.0% | - |", "made-up CPU", "torch 2.13.0", "geometric_spans", RUN["command"],
+        "4.987", "19.9%",
+        "12.3%", "| 11+ | 50 | 11.0% | 10.0% | - |", "made-up CPU", "torch 2.13.0", "geometric_spans", RUN["command"],
     ):  # fmt: skip
         assert figure in text
     assert "\n\n\n" not in text.replace("\n\n\n## Use", "")

@@ -63,8 +63,9 @@ def test_a_finished_run_is_told_whole(tmp_path):
         "1:02:06 of training and evaluation",
         "speed 5,000 tokens/s (median)",
         "training loss 4 nats a masked token, at step 1,000",
-        "MLM loss (nats) 4.568 6.700 SBO loss (nats) 5.432 - MLM accuracy 25.60% 5.10% SBO accuracy 12.30% -",
-        "1 1,000 41.00% 20.00% 11+ 50 11.00% -",
+        "MLM loss (nats) 4.568 - MLM loss at [MASK] (nats) 4.987 6.700 SBO loss (nats) 5.432 - MLM accuracy 25.60% -",
+        "MLM accuracy at [MASK] 19.90% 5.10% SBO accuracy 12.30% -",
+        "1 1,000 41.00% 30.00% 20.00% 11+ 50 11.00% 10.00% -",
         "MLM: last 4.568, lowest 4.568 (step 1,000), highest 5.9 (step 500)",
         "unigram guess: last 6.7",
         "files first.txt, second.txt documents 1,234 tokens (word pieces) 567,890 rows of 64 tokens 8,900",
@@ -192,7 +193,7 @@ def test_a_run_without_held_out_text_or_span_boundaries_has_a_report(tmp_path):
     scores = SCORES | {"sbo_loss": None, "sbo_accuracy": None, "by_span_length": by_length}
     page = page_of(write_run(tmp_path, [logged(1000, sbo_loss=None)], results | {"held_out": scores}))
     assert "SBO loss" not in text_of(page)
-    assert len(svgs(page)[-1].findall("rect")) == 2
+    assert len(svgs(page)[-1].findall("rect")) == 4
 
 
 def test_what_is_not_finite_is_left_out_and_skipped_updates_are_placed(tmp_path):

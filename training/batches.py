@@ -200,7 +200,8 @@ class HeldOut:
 
     def __call__(self, model: torch.nn.Module) -> dict:
         """`eval.held_out.held_out_scores` over all processes."""
-        sums = held_out_sums(model, self.batches(), self.collator.random_token_counts)
+        mask_token_id = self.collator.tokenizer.mask_token_id
+        sums = held_out_sums(model, self.batches(), self.collator.random_token_counts, mask_token_id)
         if self.accelerator.num_processes > 1:
             sums = self.accelerator.reduce(sums.to(self.accelerator.device), "sum")
         return held_out_scores(sums)

@@ -31,9 +31,15 @@ DAMAGED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, 
 NOT_MEASURED = "-"
 PARTS = {"MLM": "mlm_loss", "SBO": "sbo_loss", "NSP": "nsp_loss"}
 LOSS, HELD_OUT_LOSS, ACCURACY = "nats a masked token", "nats a predicted token", "accuracy (%)"
-UNIGRAM = "unigram guess"
+UNIGRAM, AT_MASK = "unigram guess", "MLM at [MASK]"
 Chart = tuple[str, dict[str, Points], str, bool]  # title, curves by name, what y measures, whether y starts at 0
-ACCURACIES = {"MLM": "accuracy", "SBO": "sbo_accuracy", "NSP": "nsp_accuracy", UNIGRAM: "unigram_accuracy"}
+ACCURACIES = {
+    "MLM": "accuracy",
+    AT_MASK: "mask_token_accuracy",
+    "SBO": "sbo_accuracy",
+    "NSP": "nsp_accuracy",
+    UNIGRAM: "unigram_accuracy",
+}
 
 
 def write_report(output_dir: str | os.PathLike) -> Path:
@@ -121,9 +127,11 @@ def summary(run: dict, logged: list[dict], results: dict | None) -> dict[str, st
 def score_rows(scores: dict) -> list[tuple[str, str, str]]:
     """The name of each held-out score, the model's and that of the unigram guess."""
     rows = [
-        ("MLM loss (nats)", "{:.3f}".format, "mlm_loss", "unigram_entropy"),
+        ("MLM loss (nats)", "{:.3f}".format, "mlm_loss", None),
+        ("MLM loss at [MASK] (nats)", "{:.3f}".format, "mask_token_loss", "unigram_entropy"),
         ("SBO loss (nats)", "{:.3f}".format, "sbo_loss", None),
-        ("MLM accuracy", percent, "accuracy", "unigram_accuracy"),
+        ("MLM accuracy", percent, "accuracy", None),
+        ("MLM accuracy at [MASK]", percent, "mask_token_accuracy", "unigram_accuracy"),
         ("SBO accuracy", percent, "sbo_accuracy", None),
         ("NSP loss (nats)", "{:.3f}".format, "nsp_loss", None),
         ("NSP accuracy", percent, "nsp_accuracy", None),
@@ -145,7 +153,7 @@ def held_out_charts(held_out: list[dict]) -> list[Chart]:
     def shares(name: str) -> Points:
         return [(step, 100 * value) for step, value in points(held_out, name)]
 
-    losses = {name: points(held_out, key) for name, key in PARTS.items()}
+    losses = {name: points(held_out, key) for name, key in (PARTS | {AT_MASK: "mask_token_loss"}).items()}
     accuracies = {name: shares(key) for name, key in ACCURACIES.items()}
     return [
         ("Held-out loss", losses | {UNIGRAM: points(held_out, "unigram_entropy")}, HELD_OUT_LOSS, False),
@@ -219,7 +227,8 @@ def masked_lengths(run: dict) -> dict[str, Any] | None:
 def span_lengths(scores: dict) -> dict[str, Any]:
     """Held-out accuracy by span length: bars of the heads as SVG, the legend (swatch, name), the rows of a table."""
     by_length = scores["by_span_length"]
-    heads = {"MLM": [row["accuracy"] for row in by_length], "SBO": [row["sbo_accuracy"] for row in by_length]}
+    keys = {"MLM": "accuracy", AT_MASK: "mask_token_accuracy", "SBO": "sbo_accuracy"}
+    heads = {name: [row.get(key) for row in by_length] for name, key in keys.items()}
     bars = {
         name: [None if share is None else 100 * share for share in shares]
         for name, shares in heads.items()
@@ -232,7 +241,7 @@ def span_lengths(scores: dict) -> dict[str, Any]:
         "svg": svg_bars(title, lengths, bars, ACCURACY, x_label, 100 * scores["unigram_accuracy"]),
         "legend": [(swatch(*style), name, "") for name, style in styles([*bars, guess], [guess]).items()],
         "table": [
-            (row["length"], f"{row['num_masked_tokens']:,}", percent(row["accuracy"]), percent(row["sbo_accuracy"]))
+            (row["length"], f"{row['num_masked_tokens']:,}", *(percent(row.get(key)) for key in keys.values()))
             for row in by_length
         ],
     }

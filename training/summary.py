@@ -11,10 +11,10 @@ CONTEXT = 10  # tokens shown on each side
 
 def summary(scores: dict) -> str:
     """A line on the held-out scores against guessing by frequency."""
-    gain = scores["accuracy"] / max(scores["unigram_accuracy"], 1e-9)
+    gain = scores["mask_token_accuracy"] / max(scores["unigram_accuracy"], 1e-9)
     return (
-        f"held-out accuracy at masked tokens {scores['accuracy']:.1%}, {gain:.1f} times the unigram guess "
-        f"({scores['unigram_accuracy']:.1%}); MLM loss {scores['mlm_loss']:.2f} nats, unigram entropy "
+        f"held-out accuracy at [MASK] {scores['mask_token_accuracy']:.1%}, {gain:.1f} times the unigram guess "
+        f"({scores['unigram_accuracy']:.1%}); loss there {scores['mask_token_loss']:.2f} nats, unigram entropy "
         f"{scores['unigram_entropy']:.2f}"
     )
 
