@@ -357,7 +357,7 @@ def test_a_report_has_the_numbers_of_the_results_and_figures(path, tmp_path, fak
     record["results"]["held_out"] |= {
         "unigram_accuracy": 0.04,
         "by_span_length": [
-            dict(zip(("length", "accuracy", "sbo_accuracy", "num_masked_tokens"), each, strict=True))
+            dict(zip(("length", "mask_token_accuracy", "sbo_accuracy", "num_masked_tokens"), each, strict=True))
             for each in lengths
         ],
     }

@@ -23,6 +23,7 @@ from training.study_summary import figure, markdown, read_results, scores_by_tas
 TEMPLATE, FIGURES = "report.md.jinja", "figures"
 STUDIES = Path(__file__).parent / "studies"
 METHODS = {"mlm": "MLM head", "sbo": "SBO head", "both": "both heads"}
+HEADS = {"MLM head at [MASK]": "mask_token_accuracy", "SBO head": "sbo_accuracy"}  # both do not see the piece
 
 
 class Study:
@@ -131,8 +132,7 @@ class Study:
         """A figure of the held-out accuracy of an arm's heads by the length of the masked span in pieces."""
         held_out = self.held_out_of(arm)
         lengths = [each for each in held_out["by_span_length"] if isinstance(each["length"], int)]  # not "11+"
-        heads = {"MLM head": "accuracy", "SBO head": "sbo_accuracy"}
-        curves = {name: [(each["length"], 100 * each[key]) for each in lengths] for name, key in heads.items()}
+        curves = {name: [(each["length"], 100 * each[key]) for each in lengths] for name, key in HEADS.items()}
         guess = "unigram guess"
         curves[guess] = [(each["length"], 100 * held_out["unigram_accuracy"]) for each in lengths]
         what = f"{arm}: accuracy at masked tokens (%)"
@@ -142,10 +142,7 @@ class Study:
     def boundary_table(self, arm: str) -> str:
         """The figures of `boundary_figure` as a table, in percent, and those of longer spans."""
         lengths = self.held_out_of(arm)["by_span_length"]
-        rows = [
-            [name, *(f"{100 * each[key]:.1f}" for each in lengths)]
-            for name, key in (("MLM head", "accuracy"), ("SBO head", "sbo_accuracy"))
-        ]
+        rows = [[name, *(f"{100 * each[key]:.1f}" for each in lengths)] for name, key in HEADS.items()]
         rows.append(["masked tokens", *(f"{each['num_masked_tokens']:,}" for each in lengths)])
         return "\n".join(table(["pieces of the span", *(str(each["length"]) for each in lengths)], rows))
 

@@ -21,7 +21,9 @@ from training.sweep import figure
 
 
 SUMMARY = "summary"  # .json and .md in the folder of the results
-HELD_OUT = ("mlm_loss", "unigram_entropy", "accuracy", "unigram_accuracy", "sbo_loss", "sbo_accuracy", "nsp_accuracy")
+# Those of the objective; at the tokens that the model sees as [MASK], beside guessing; those of the other objectives.
+HELD_OUT = ("mlm_loss", "accuracy", "mask_token_loss", "unigram_entropy", "mask_token_accuracy", "unigram_accuracy")
+HELD_OUT += ("sbo_loss", "sbo_accuracy", "nsp_accuracy")
 
 
 def interval(values: list[float]) -> dict[str, float | None]:
