@@ -10,12 +10,14 @@ CONTEXT = 10  # tokens shown on each side
 
 
 def summary(scores: dict) -> str:
-    """A line on the held-out scores against guessing by frequency."""
-    gain = scores["mask_token_accuracy"] / max(scores["unigram_accuracy"], 1e-9)
+    """A line on what both heads know of hidden pieces, beside guessing by frequency."""
+    accuracies, losses = [f"MLM {scores['mask_token_accuracy']:.1%}"], [f"MLM {scores['mask_token_loss']:.2f}"]
+    if scores["sbo_loss"] is not None:
+        accuracies.append(f"SBO {scores['sbo_accuracy']:.1%}")
+        losses.append(f"SBO {scores['sbo_loss']:.2f}")
     return (
-        f"held-out accuracy at [MASK] {scores['mask_token_accuracy']:.1%}, {gain:.1f} times the unigram guess "
-        f"({scores['unigram_accuracy']:.1%}); loss there {scores['mask_token_loss']:.2f} nats, unigram entropy "
-        f"{scores['unigram_entropy']:.2f}"
+        f"held-out accuracy at [MASK]: {', '.join(accuracies)}, unigram guess {scores['unigram_accuracy']:.1%}; "
+        f"loss in nats: {', '.join(losses)}, unigram entropy {scores['unigram_entropy']:.2f}"
     )
 
 
