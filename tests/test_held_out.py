@@ -6,8 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from card_facts import RESULTS
 
 from eval.held_out import held_out_scores, held_out_sums, span_lengths
+from training.summary import summary
 
 
 MASK = 9
@@ -109,3 +111,11 @@ def test_sums_add_up_over_batches_and_processes():
     whole = held_out_sums(Model(*outputs), batches, counts, MASK)
     parts = [held_out_sums(Model(*outputs[n::2]), batches[n::2], counts, MASK) for n in range(2)]
     assert torch.allclose(whole, parts[0] + parts[1])
+
+
+def test_the_last_line_tells_of_the_heads_that_there_are():
+    scores = RESULTS["held_out"]
+    with_sbo = "MLM 19.9%, SBO 12.3%, unigram guess 5.1%; loss in nats: MLM 4.99, SBO 5.43, unigram entropy 6.70"
+    assert summary(scores) == f"held-out accuracy at [MASK]: {with_sbo}"
+    without = "MLM 19.9%, unigram guess 5.1%; loss in nats: MLM 4.99, unigram entropy 6.70"
+    assert summary(scores | {"sbo_loss": None, "sbo_accuracy": None}) == f"held-out accuracy at [MASK]: {without}"
