@@ -45,10 +45,11 @@ def release(model: torch.nn.Module) -> None:
     """
     if isinstance(model, torch.nn.parallel.DistributedDataParallel):
         del model.reducer, model.logger
-    for parameter in model.parameters():
-        if isinstance(parameter, DTensor):  # equal meshes need not be the same one
-            parameter.device_mesh._pg_registry.clear()
-    atexit.register(gc.collect)
+    shards = [parameter for parameter in model.parameters() if isinstance(parameter, DTensor)]
+    for shard in shards:  # equal meshes need not be the same one
+        shard.device_mesh._pg_registry.clear()
+    if shards:
+        atexit.register(gc.collect)
 
 
 @in_every_process()
