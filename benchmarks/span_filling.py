@@ -54,19 +54,27 @@ class Span(NamedTuple):
     num_words: int
 
 
-def held_out_corpus(model: str, files: list[str] | None) -> Corpus:
-    """`files`, or else what the results.json of an export says was held out. Raises ValueError where nothing does."""
-    if files:
-        return Corpus(files)
+def data_of(model: str) -> DataArguments:
+    """The data of the run that made an export, by its results.json. Raises ValueError where that does not say."""
     try:
         arguments = read_json(Path(model, "results.json"))["run"]["arguments"]
         names = {field.name for field in fields(DataArguments)}
-        data = DataArguments(**{name: value for name, value in arguments.items() if name in names})
+        return DataArguments(**{name: value for name, value in arguments.items() if name in names})
     except (FileNotFoundError, KeyError, TypeError):
         raise ValueError(
-            f"{model} has no results.json that says what was held out from its training: give --validation_file, or "
-            "run `make pretrain` first"
+            f"{model} has no results.json that says what was held out from its training: run `make pretrain`, or give "
+            "the export of another run"
         ) from None
+
+
+def held_out_corpus(model: str, files: list[str] | None) -> Corpus:
+    """`files`, or else what was held out from the run that made an export. Raises ValueError where nothing does."""
+    if files:
+        return Corpus(files)
+    try:
+        data = data_of(model)
+    except ValueError as error:
+        raise ValueError(f"{error}, or --validation_file") from None
     if data.validation_file:
         return Corpus(data.validation_file, **data.file_format())
     percentage = data.validation_split_percentage
@@ -146,6 +154,7 @@ def fill_given_length(filler: SpanFiller, spans: list[Span], weight: float) -> d
 
     def figures(numbers: list[int]) -> dict:
         return {
+            "num_pieces": sum(len(spans[number].pieces) for number in numbers),
             "exact": float(np.mean([right[number].all() for number in numbers])),
             "in_5": float(np.mean([in_5[number] for number in numbers])),
             "pieces": float(np.concatenate([right[number] for number in numbers]).mean()),

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -158,6 +159,7 @@ def test_span_filling_compares_the_objectives_and_writes_the_card(load, tmp_path
     for method in results["methods"].values():
         assert method["by_length"].keys() == {str(num_words) for num_words in range(1, 11)}
         assert 0 <= method["all"]["exact"] <= method["all"]["in_5"] <= 1 and method["all"]["log_likelihood"] < 0
+        assert sum(each["num_pieces"] for each in method["by_length"].values()) == method["all"]["num_pieces"] == 110
     printed = capsys.readouterr().out
     assert "| words | exact, MLM |" in printed and "Without a length, 10 spans" in printed
     assert json.loads(Path(card).read_text(encoding="utf-8"))["results"]["span_filling"] == results
@@ -176,7 +178,34 @@ def test_span_filling_asks_for_held_out_text(load, tmp_path, capsys):
         load("span_filling").main(["--model_name_or_path", str(tmp_path)])
     error = capsys.readouterr().err
     assert exit.value.code == 2 and error.count("\n") == 1
-    assert "says what was held out from its training: give --validation_file" in error
+    assert re.search("says what was held out from its training: .* or --validation_file", error)
+
+
+def test_held_out_scores_are_under_the_same_masks_whatever_the_run_masked(load, tmp_path, capsys):
+    """Those of a run's own evaluation where its masks are the paper's spans."""
+    held_out, found = load("held_out"), {}
+    for scheme in ("subwords", "geometric_spans"):
+        export = made_up_export(tmp_path / scheme)
+        card = json.loads((export / "results.json").read_text(encoding="utf-8"))
+        text = str(tmp_path / "geometric_spans" / "held_out.txt") if found else str(export / "held_out.txt")
+        card["run"]["arguments"] |= {"masking_scheme": scheme, "train_file": [text], "validation_file": [text]}
+        card["run"]["arguments"] |= {"cache_dir": str(tmp_path / "cache"), "max_seq_length": 32}
+        (export / "results.json").write_text(json.dumps(card), encoding="utf-8")
+        options = ["--model_name_or_path", str(export), "--json", str(tmp_path / "results.json")]
+        held_out.main(options)
+        found[scheme] = results_of(tmp_path / "results.json")
+    printed = capsys.readouterr().out
+    assert found["subwords"]["num_masked_tokens"] == found["geometric_spans"]["num_masked_tokens"] > 100
+    assert found["subwords"]["unigram_entropy"] == found["geometric_spans"]["unigram_entropy"]
+    assert found["subwords"]["by_span_length"][-1]["length"] != 1  # no single tokens
+    assert found["geometric_spans"]["sbo_loss"] > 0
+    assert "tokens of the span" in printed and "mask_token_loss" in printed
+
+    card["run"]["arguments"] |= {"validation_file": None, "validation_split_percentage": 0}
+    (export / "results.json").write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(SystemExit):
+        held_out.main(options)
+    assert "no text was held out from its training" in capsys.readouterr().err
 
 
 @pytest.mark.slow

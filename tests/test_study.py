@@ -1,5 +1,6 @@
 """A study: what its file may say, what is run and what is not, and what it comes to."""
 
+import hashlib
 import json
 import os
 import re
@@ -70,7 +71,8 @@ def test_each_arm_is_pretrained_then_measured_then_tuned_with_each_seed(path, tm
 def test_the_studies_that_come_along_are_such(name, tmp_path):
     found = steps(STUDIES / name, tmp_path)
     assert all(each[0].kind == "pretraining" and len(each) > 1 for each in found)
-    tokens = [each[0].same["max_train_steps"] * each[0].same["global_batch_size"] for each in found]
+    trained = [each[0].same for each in found if each[0].arm != "random_weights"]
+    tokens = [each["max_train_steps"] * each["global_batch_size"] for each in trained]
     assert len(set(tokens)) == 1, "arms of different budgets"
 
 
@@ -81,7 +83,8 @@ def test_the_studies_that_come_along_are_such(name, tmp_path):
         ("[one, two]", "[one, three]", "names the arm 'three'; its arms: one, two"),
         ("[[one, two]]", "[[one]]", "expected pairs of arms"),
         ("arms: [two]", "arm: [two]", "unknown key 'arm' of finetuning"),
-        ("objectives: [mlm]", "objective: [mlm]", "objective"),
+        ("objectives: [mlm]", "objective: [mlm]", "study.yaml: one, pretraining: .*objective"),
+        ("objectives: [mlm]", "masking_scheme: null", "one, pretraining: .*masking_scheme"),
         ("rte.yaml, arms", "rta.yaml, arms", "no recipe .*rta.yaml"),
         ("num_warmup_steps: 1", "num_warmup_steps: x", "num_warmup_steps"),
         ("pretraining: {recipe: ", "pretraining: {script: ", "pretraining has no 'recipe'; found: script"),
@@ -166,7 +169,9 @@ def test_what_has_a_result_is_not_run_again(path, tmp_path, fake_runs, capsys):
     ran, statuses = fake_runs
     statuses["two/rte_seed_3"] = 143
     assert run(path, tmp_path) == 143
-    assert ran[-1] == "two/rte_seed_3" and "3 of 9 runs are left: start again" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert ran[-1] == "two/rte_seed_3" and "3 of 9 runs are left: start again" in told
+    assert "| one | 50.0 ± 0.0 |" in told and (tmp_path / "results/summary.md").read_text() in told
     ran.clear(), statuses.clear()
     assert run(path, tmp_path) == 0
     assert ran == [f"two/{name}" for name in ("rte_seed_3", "rte_seed_4", "rte_of_two_seed_3")]
@@ -189,14 +194,62 @@ def test_results_of_other_arguments_are_not_taken_for_these(path, tmp_path, fake
     assert "rte_seed_3.json: learning_rate=0.001, not 0.002: remove it" in line and not ran
 
 
+def test_results_name_the_weights_that_they_are_of(path, tmp_path, fake_runs, capsys):
+    """An arm that is pre-trained again, as on another machine, is not set beside what its first weights had."""
+    assert run(path, tmp_path) == 0
+    results = tmp_path / "results/one"
+    named = {json.loads(each.read_text())["weights"] for each in results.glob("*.json")}
+    assert named == {hashlib.sha256(b"").hexdigest()} and len(list(results.glob("*.json"))) == 4
+
+    os.rename(tmp_path / "runs", tmp_path / "gone")
+    (results / "rte_seed_4.json").unlink()
+    for each in results.glob("*.json"):
+        each.write_text(each.read_text().replace(named.copy().pop(), "0" * 64))
+    before = {each.name: each.read_bytes() for each in results.glob("*.json")}
+    places = ("--runs", tmp_path / "runs", "--results", tmp_path / "results")
+    for _ in range(2):  # when the weights are made, and when they are there
+        assert "one/pretraining.json is not of the weights of " in refused(capsys, path, *places)
+    assert {each.name: each.read_bytes() for each in results.glob("*.json")} == before
+
+    fake_runs[0].clear()
+    (results / "pretraining.json").write_text((results / "pretraining.json").read_text().replace("0" * 64, "1" * 64))
+    line = refused(capsys, path, *places)
+    assert re.search("span_filling.json is not of the weights of .*pretraining.json", line) and not fake_runs[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            "span_filling.py",
+            "held_out.py",
+            "span_filling.json: script=benchmarks/span_filling.py, not benchmarks/held",
+        ),
+        ("objectives: [mlm, sbo]", "objectives: null", r"pretraining.json: objectives=\['mlm', 'sbo'\], not None"),
+    ],
+)
+def test_another_script_or_an_objective_less_is_told(path, tmp_path, fake_runs, capsys, old, new, told):
+    assert run(path, tmp_path) == 0
+    path.write_text(path.read_text().replace(old, new))
+    assert re.search(told, refused(capsys, path, "--runs", tmp_path / "runs", "--results", tmp_path / "results"))
+
+
+def test_weights_that_pretraining_begins_with_are_one_of_its_arguments(path, tmp_path):
+    path.write_text(path.read_text().replace("{objectives: [mlm]}", "{objectives: [mlm], model_name_or_path: here}"))
+    one, _ = steps(path, tmp_path)
+    assert one[0].same["model_name_or_path"] == "here"
+    assert "model_name_or_path" not in one[2].same
+
+
 def test_a_run_that_diverged_is_a_result_without_a_score(path, tmp_path, fake_runs):
     _, statuses = fake_runs
     statuses["one/rte_seed_3"] = "diverged"
     assert run(path, tmp_path) == 0
     summary = json.loads((tmp_path / "results/summary.json").read_text())
-    assert summary["tasks"]["rte"]["arms"]["one"] == {"mean": 50.0, "half_width": None, "n": 1, "diverged": 1}
+    found = {"mean": 50.0, "half_width": None, "n": 1, "num_seeds": 2, "diverged": 1, "undefined": 0}
+    assert summary["tasks"]["rte"]["arms"]["one"] == found
     assert summary["tasks"]["rte"]["differences"][0]["n"] == 1
-    assert "| one | 50.0 (1 diverged) |" in (tmp_path / "results/summary.md").read_text()
+    assert "| one | 50.0 (1 of 2, 1 diverged) |" in (tmp_path / "results/summary.md").read_text()
     # A crash has the same exit status, and no such state.
     statuses |= {"one/rte_seed_3": 1}
     (tmp_path / "results/one/rte_seed_3.json").unlink()
@@ -210,6 +263,7 @@ def test_an_arm_whose_pretraining_diverged_is_left_out(path, tmp_path, fake_runs
     assert run(path, tmp_path) == 0
     assert [name for name in ran if name.startswith("one/")] == ["one/pretraining"]
     assert "one: no weights, as its pre-training diverged; rte_seed_3 is left out" in capsys.readouterr().out
+    assert "| one | diverged |" in (tmp_path / "results/summary.md").read_text()
 
 
 def test_time_that_is_over_stops_the_run_that_is_on():
@@ -301,14 +355,15 @@ def test_a_signal_while_a_run_is_being_started_reaches_it():
 
 def tuned(arm: str, seed: int, value: float | None) -> dict:
     rows = [] if value is None else [{"metric": "f1", "value": value}]
-    common = {"kind": "finetuning", "task": "squad_v1", "metric": "f1", "results": {"results": rows}}
+    common = {"kind": "finetuning", "task": "squad_v1", "metric": "f1", "diverged": False, "results": {"results": rows}}
     return common | {"arm": arm, "seed": seed, "name": f"squad_seed_{seed}"}
 
 
 def test_differences_are_paired_by_seed():
     one, two = [60.0, 64.0, 62.0], [61.0, 66.0, 62.5]
     results = [tuned("one", *each) for each in enumerate(one)] + [tuned("two", *each) for each in enumerate(two)]
-    summary = summarize(results, ["one", "two", "three"], [["one", "two"], ["one", "three"]])
+    names = {"arms": dict.fromkeys(["one", "two", "three"]), "finetuning": {"squad": {}}, "seeds": [0, 1, 2]}
+    summary = summarize(results, names | {"comparisons": [["one", "two"], ["one", "three"]]})
     [found] = summary["tasks"]["squad"]["differences"]
     low, high = ttest_rel(two, one).confidence_interval(0.95)
     assert found["mean"] - found["half_width"] == pytest.approx(low)
@@ -382,11 +437,11 @@ def test_a_report_has_the_numbers_of_the_results_and_figures(path, tmp_path, fak
         svg = (folder / "figures" / f"{name}.svg").read_text()
         assert svg.startswith("<svg xmlns=") and ">two" in svg
     (folder / "report.md.jinja").write_text("{{ study.score('squad', 'two') }}")
-    with pytest.raises(KeyError):
-        study_report.main([str(folder)])
-    with pytest.raises(SystemExit):
-        study_report.main([str(tmp_path)])
-    capsys.readouterr()
+    for given in (folder, tmp_path):
+        with pytest.raises(SystemExit):
+            study_report.main([str(given)])
+    errors = capsys.readouterr().err.splitlines()
+    assert errors[0] == "error: study has no score of squad of two" and "has no report.md.jinja" in errors[1]
     (folder / "report.md.jinja").write_text("{{ table7.tables() }}")
     with pytest.raises(SystemExit):
         study_report.main([str(folder)])
@@ -394,7 +449,11 @@ def test_a_report_has_the_numbers_of_the_results_and_figures(path, tmp_path, fak
 
 
 def test_the_committed_report_is_that_of_the_committed_results(tmp_path):
-    folder = shutil.copytree(ROOT / "docs" / "study", tmp_path / "study")
+    committed = ROOT / "docs" / "study"
+    folder = shutil.copytree(committed, tmp_path / "study", ignore=shutil.ignore_patterns("figures"))
     assert study_report.report(folder) == (ROOT / "docs" / "study.md").read_text(encoding="utf-8")
-    for figure in (ROOT / "docs" / "study" / "figures").iterdir():
-        assert (folder / "figures" / figure.name).read_text() == figure.read_text()
+
+    def figures(of_report: Path) -> dict[str, str]:
+        return {path.name: path.read_text() for path in (of_report / "figures").iterdir()}
+
+    assert figures(folder) == figures(committed)

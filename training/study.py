@@ -16,13 +16,17 @@ A study is a YAML file:
 
 Arm by arm each run is a process of its own, and leaves a small JSON file in the results' folder. What has one is not
 run again, so that a study goes on where it was stopped, on another machine too: an arm is pre-trained anew only where
-one of its results is missing and its weights are. In the end the summary is written (training/study_summary.py).
+one of its results is missing and its weights are. All results of an arm name the same weights, by their SHA-256; those
+of others are refused. Whenever it stops, it writes the summary of what there is (training/study_summary.py).
+
+A measurement is a script that takes --model_name_or_path EXPORT and --json FILE, and writes {"results": {...}} there.
 
 Exit status: 0 all has run; 2 something given cannot work; 75 stopped at --minutes; else that of the run that was
 stopped or failed. One that diverged is a result without a score, and the study goes on.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -41,6 +45,7 @@ from training.arguments import PRETRAINING, one_line_errors, parse_recipe, resol
 from training.corpus import resolve_files
 from training.finetuning_arguments import FINETUNING
 from training.finish import DIVERGED
+from training.prepare import objectives_of
 from training.record import write_json
 from training.study_file import read_study, tuned_name
 from training.study_summary import write_summary
@@ -50,7 +55,11 @@ from training.sweep import FREE
 ROOT = Path(__file__).parent.parent
 STOPPED_BY_BUDGET = 75  # EX_TEMPFAIL: nothing is wrong, start again
 SCRIPTS = {"pretraining": ("training/pretrain.py", PRETRAINING), "finetuning": ("training/finetune.py", FINETUNING)}
-PLACES = {"output_dir", "model_name_or_path", "cache_dir"}  # where things are; no result depends on them
+# Where things are, on which no result depends; the weights that fine-tuning begins with are named by their digest.
+PLACES = {
+    "pretraining": {"output_dir", "cache_dir"},
+    "finetuning": {"output_dir", "cache_dir", "model_name_or_path"},
+}
 
 
 @dataclass
@@ -81,8 +90,15 @@ def steps_of(path: Path, study: dict[str, Any], runs: Path, results: Path, only:
         folder = runs / arm / name
         words = [str(path.parent / recipe), *as_options(fields | {"output_dir": str(folder)})]
         words += ["--resume_from_checkpoint", "auto"]
-        given = resolved(*parse_recipe(kinds, words))
-        same = {key: value for key, value in json.loads(json.dumps(given)).items() if key not in FREE | PLACES}
+        try:
+            arguments = parse_recipe(kinds, words)
+            if kind == "pretraining":
+                data, model, masking, *_ = arguments
+                masking.check(objectives_of(model), data)
+        except ValueError as error:
+            raise ValueError(f"{path}: {arm}, {name}: {error}") from None
+        given = json.loads(json.dumps(resolved(*arguments)))
+        same = {key: value for key, value in given.items() if key not in FREE | PLACES[kind]}
         command = [sys.executable, str(ROOT / script), *words]
         return Step(kind, arm, name, command, folder, results / arm / f"{name}.json", same, **more)
 
@@ -100,8 +116,8 @@ def steps_of(path: Path, study: dict[str, Any], runs: Path, results: Path, only:
             options = as_options(measurement.get("arguments", {}))
             command = [sys.executable, str(script), "--model_name_or_path", str(export)]
             command += [*options, "--json", str(folder / "results.json")]
-            result = results / arm / f"{name}.json"
-            steps.append(Step("measurement", arm, name, command, folder, result, {"options": options}))
+            result, same = results / arm / f"{name}.json", {"script": measurement["script"], "options": options}
+            steps.append(Step("measurement", arm, name, command, folder, result, same))
         for task, tuning in study["finetuning"].items():
             if arm in tuning.get("arms", [arm]):
                 for seed in tuning.get("seeds", study["seeds"]):
@@ -111,11 +127,12 @@ def steps_of(path: Path, study: dict[str, Any], runs: Path, results: Path, only:
 
 
 def as_options(fields: dict[str, Any]) -> list[str]:
-    """{"objectives": ["mlm"], "seed": 1} -> ["--objectives", "mlm", "--seed", "1"]."""
+    """{"objectives": ["mlm"], "dtype": None} -> ["--objectives", "mlm", "--dtype", "none"]."""
     words = []
     for name, value in fields.items():
         values = value if isinstance(value, list) else [value]
-        words += [f"--{name}", *(str(each).lower() if isinstance(each, bool) else str(each) for each in values)]
+        words += [f"--{name}"]
+        words += [str(each).lower() if each is None or isinstance(each, bool) else str(each) for each in values]
     return words
 
 
@@ -157,14 +174,36 @@ def check_weights(step: Step) -> None:
         check_same(step.same | before, step, path, "of another study; give other --runs")
 
 
+def digest(weights: Path) -> str | None:
+    """SHA-256 of a file; None where there is none."""
+    if not weights.is_file():
+        return None
+    with open(weights, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_one_origin(steps: list[Step], weights: Path | None = None) -> None:
+    """Raises ValueError where results of an arm are not all of the same weights, which are those in `weights`."""
+    named = {} if weights is None or not weights.is_file() else {weights: digest(weights)}
+    named |= {step.result: read_json(step.result).get("weights") for step in steps if has_result(step)}
+    for where, of_weights in named.items():
+        first = next(iter(named))
+        if of_weights != named[first]:
+            raise ValueError(
+                f"{where} is not of the weights of {first}, but of others, pre-trained another time: remove it, to "
+                f"measure anew, or keep all results of {steps[0].arm} and give other --results"
+            )
+
+
 def has_diverged(step: Step) -> bool:
     path = step.folder / "status.json"
     return path.is_file() and read_json(path)["state"] == "diverged"
 
 
-def result_of(step: Step, seconds: float) -> dict[str, Any]:
-    """What is kept of a step: its scores and what they came of."""
+def result_of(step: Step, weights: str | None, seconds: float) -> dict[str, Any]:
+    """What is kept of a step: its scores and what they came of, such as the digest of the arm's weights."""
     kept = {"kind": step.kind, "arm": step.arm, "name": step.name, "seed": step.seed, "same": step.same}
+    kept |= {"weights": weights}
     words = [Path(word).name if word == sys.executable else word for word in step.command]
     kept |= {"command": [word.removeprefix(f"{ROOT}{os.sep}") for word in words]}
     if step.kind == "measurement":
@@ -224,6 +263,8 @@ def run_arm(steps: list[Step], budget: Budget) -> int:
             check_weights(pretraining)
         else:
             missing = [pretraining, *missing]  # the others begin with them
+    if missing:
+        check_one_origin(steps, weights)
     for step in missing:
         if budget.stopped_by is not None:
             return 128 + budget.stopped_by
@@ -238,7 +279,9 @@ def run_arm(steps: list[Step], budget: Budget) -> int:
             return 128 + budget.stopped_by
         if status and not (status == DIVERGED and has_diverged(step)):
             return status
-        write_json(result_of(step, time.monotonic() - start), step.result)
+        if step is pretraining:
+            check_one_origin(steps, weights)  # of results that came along without theirs
+        write_json(result_of(step, digest(weights), time.monotonic() - start), step.result)
         shutil.rmtree(step.folder / "checkpoints", ignore_errors=True)
     return 0
 
@@ -263,6 +306,7 @@ def main(argv: list[str] | None = None) -> int:
         for step in steps:
             if not has_result(step):  # one of other arguments is told before the first run, too
                 check_files(step)
+        check_one_origin(steps)
     for folder in (arguments.runs, arguments.results):
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"{folder} is a file; expected a folder, or a name for one")
@@ -270,14 +314,13 @@ def main(argv: list[str] | None = None) -> int:
     budget = Budget(None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, budget.stop)
-    for steps in arms:
-        status = run_arm(steps, budget)
-        if status:
-            left = sum(not has_result(step) for steps in arms for step in steps)
-            print(f"{left} of {sum(map(len, arms))} runs are left: start again to go on")
-            return status
-    print(write_summary(arguments.results, study))
-    return 0
+    status = next(filter(None, (run_arm(steps, budget) for steps in arms)), 0)
+    if arguments.results.is_dir():
+        print(write_summary(arguments.results, study))
+    if status:
+        left = sum(not has_result(step) for steps in arms for step in steps)
+        print(f"{left} of {sum(map(len, arms))} runs are left: start again to go on")
+    return status
 
 
 if __name__ == "__main__":
