@@ -12,7 +12,8 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 540, 250  # units of the viewBox; the page scales it
 LEFT, RIGHT, TOP, BOTTOM = 62, 530, 28, 206  # edges of the area that the axes enclose
-COLOURS = ("#2b7bba", "#d2691e", "#2e9e6b")  # told apart by the colour-blind, and by their grey in print
+COLOURS = ("#2b7bba", "#d2691e", "#2e9e6b", "#7a2fda")  # told apart by the colour-blind, and read on white and black
+MORE_DASHES = (None, "9 3", "2 3")  # each for as many curves as there are colours
 DASHES = "5 4"
 MAX_POINTS = 1000
 FEW_POINTS = 40  # each is marked with a dot
@@ -33,7 +34,7 @@ def svg_curve(
 
     A curve of more than `MAX_POINTS` points is drawn by the means of buckets. `from_zero` makes y start at 0; curves
     named in `dashed` are thin and grey, which is for what others are compared with.
-    `legend` writes the names in their colours into the chart, for one that stands without a page's legend.
+    `legend` writes the names beside their lines into the chart, for one that stands without a page's legend.
     """
     drawn = {name: bucket_means(points) for name, points in curves.items() if points}
     if not drawn:
@@ -47,16 +48,18 @@ def svg_curve(
     for x, text in zip(x_ticks, labels(x_ticks), strict=True):
         parts += _x_tick(_between(x / last_x, LEFT, RIGHT), text)
     for nth, (name, (colour, dashes)) in enumerate(styles(drawn, dashed).items()):
+        line = {"stroke": colour, "stroke_width": 1.6, "stroke_dasharray": dashes}
         if legend:
-            parts.append(tag("text", name, x=RIGHT, y=TOP + 14 * (nth + 1), text_anchor="end", fill=colour))
+            y = TOP + 14 * (nth + 1)
+            parts.append(tag("text", name, x=RIGHT - 30, y=y, text_anchor="end", fill=colour))
+            parts.append(tag("line", x1=RIGHT - 24, x2=RIGHT, y1=y - 4, y2=y - 4, **line))
         places = [
             (_between(x / last_x, LEFT, RIGHT), _between((y - low) / (high - low), BOTTOM, TOP))
             for x, y in drawn[name]
         ]
         corners = " ".join(f"{x},{y}" for x, y in places)
-        line = {"stroke": colour, "stroke_width": 1.6, "stroke_dasharray": dashes}
         parts.append(tag("polyline", tag("title", name), points=corners, fill="none", **line))
-        if len(places) <= FEW_POINTS and not dashes:
+        if len(places) <= FEW_POINTS and name not in dashed:
             parts += [tag("circle", cx=x, cy=y, r=2.2, fill=colour) for x, y in places]
     return _svg(title, parts)
 
@@ -135,9 +138,9 @@ def swatch(colour: str, dashes: str | None) -> Markup:
 
 
 def styles(names: Iterable[str], dashed: Sequence[str] = ()) -> dict[str, tuple[str, str | None]]:
-    """The colour and the dashes of each curve or kind of bar."""
-    colours = itertools.cycle(COLOURS)
-    return {name: ("currentColor", DASHES) if name in dashed else (next(colours), None) for name in names}
+    """The colour and the dashes of each curve: twelve differ; of each kind of bar, which has no dashes: four."""
+    free = itertools.cycle((colour, dashes) for dashes in MORE_DASHES for colour in COLOURS)
+    return {name: ("currentColor", DASHES) if name in dashed else next(free) for name in names}
 
 
 def bucket_means(points: Points, most: int = MAX_POINTS) -> list[tuple[float, float]]:

@@ -325,6 +325,20 @@ def test_the_card_has_next_sentence_prediction_where_it_was_trained():
     assert "| next sentence prediction accuracy | 87.6% | - |" in render_card(run, results)
 
 
+@pytest.mark.parametrize("methods", [["mlm"], ["mlm", "sbo", "both"]])
+def test_the_card_has_a_column_of_span_filling_for_each_method(methods):
+    shares = {"exact": 0.1, "in_5": 0.2, "pieces": 0.3, "log_likelihood": -4.0}
+    found = {name: {"all": shares, "by_length": {"1": shares, "2": shares}} for name in methods}
+    unknown = {"num_spans": 10, "right_length": 0.4, "most_frequent_length": 0.5, "exact": 0.6}
+    sizes = {"num_spans": 20, "max_seq_length": 64, "num_beams": 5, "sbo_weight": 0.8 if "sbo" in methods else 0.0}
+    filling = sizes | {"methods": found, "unknown_length": unknown}
+    card = render_card(*facts(results={"span_filling": filling, "held_out": None}))
+    text = card[card.index("Held-out spans") : card.index("## Limits")]
+    assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {2 + 4 * len(methods)}
+    assert ("SBO" in text) == ("boundary" in text) == ("sbo" in methods)
+    assert "| words | exact, MLM |" in text and "\n\n\n" not in text.rstrip()
+
+
 def test_weights_that_continue_others_carry_no_licence_of_ours():
     card = render_card(*facts({"arguments": RUN["arguments"] | {"model_name_or_path": "org/some-bert"}}))
     assert "license:" not in card and "trained on from `org/some-bert`" in card

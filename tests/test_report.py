@@ -250,6 +250,21 @@ def test_a_curve_stays_inside_its_axes(points):
             assert LEFT <= x <= RIGHT and TOP <= y <= BOTTOM
 
 
+def test_each_of_many_curves_has_a_line_of_its_own_in_chart_and_legend():
+    curves = {f"curve {number}": [(0, 1.0), (1, float(number))] for number in range(12)}
+    curves["guess"] = [(0, 2.0)]
+    svg = ElementTree.fromstring(svg_curve("made up", curves, "nats", dashed=["guess"], legend=True))  # noqa: S314
+    lines = [(line.get("stroke"), line.get("stroke-dasharray")) for line in svg.iter("polyline")]
+    assert len(set(lines)) == 13 and lines[-1][0] == "currentColor"
+    named = [
+        (line.get("stroke"), line.get("stroke-dasharray"))
+        for line in svg.iter("line")
+        if not line.get("stroke-opacity")
+    ]
+    assert named == lines
+    assert len(list(svg.iter("circle"))) == 24  # but for what others are compared with
+
+
 def test_a_chart_of_nothing_is_nothing():
     assert svg_curve("made up", {"loss": []}, "nats") == ""
     assert svg_bars("made up", ["1"], {"MLM": [None]}, "%", "length") == ""

@@ -355,8 +355,8 @@ def test_a_signal_while_a_run_is_being_started_reaches_it():
 
 def tuned(arm: str, seed: int, value: float | None) -> dict:
     rows = [] if value is None else [{"metric": "f1", "value": value}]
-    common = {"kind": "finetuning", "task": "squad_v1", "metric": "f1", "diverged": False, "results": {"results": rows}}
-    return common | {"arm": arm, "seed": seed, "name": f"squad_seed_{seed}"}
+    common = {"kind": "finetuning", "task": "squad_v1", "metric": "f1", "results": {"results": rows}}
+    return common | {"arm": arm, "seed": seed, "name": f"squad_seed_{seed}", "diverged": False}
 
 
 def test_differences_are_paired_by_seed():
