@@ -6,16 +6,23 @@ takes docs/reproduction.md.jinja, the words; figures come from eval/paper_scores
 recipes.
 """
 
+import functools
+import re
 import shlex
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import jinja2
 
 from eval.paper_scores import Column, Table, load_tables
-from eval.results import ALIASES
-from training.arguments import RECIPES, one_line_errors, read_recipe
-from training.estimate import MACHINES, estimate
+from eval.results import ALIASES, GLUE_METRICS, MRQA_TASKS
+from modeling_spanbert import SIZES, SpanBertConfig
+from training.arguments import RECIPES, one_line_errors, parse_recipe, read_recipe
+from training.estimate import MACHINES, Machine, estimate
+from training.finetuning_arguments import FINETUNING, TaskArguments
+from training.progress import flops_per_token
+from training.sweep import grid
 
 
 # The recipe of each row of the tables; None for what is nobody's pre-training.
@@ -39,20 +46,70 @@ SYSTEMS = {
 }
 # Of several recipes of a task the paper's.
 OF_LARGE = {"ontonotes_coref": "ontonotes_coref_large", "tacred": "tacred"}
-AVERAGES = ("mrqa", "glue")
+AVERAGES = {"mrqa": MRQA_TASKS, "glue": tuple(task for task in GLUE_METRICS if task != "wnli")}
+# Test sets that nobody can download, and those that their server alone can score.
+HIDDEN, SUBMITTED = ("squad_v1", "squad_v2"), AVERAGES["glue"]
+OWN_COPIES = {  # of licensed data: files by split
+    "ontonotes_coref": {
+        "train": "ontonotes/train.english.v4_gold_conll",
+        "validation": "ontonotes/dev.english.v4_gold_conll",
+        "test": "ontonotes/test.english.v4_gold_conll",
+    },
+    "tacred": {"train": "tacred/train.json", "validation": "tacred/dev.json", "test": "tacred/test.json"},
+}
+COST = re.compile(r"# Cost: ([\d,]+) \w+ of (\d+) tokens a pass, ([\d,]+) of (\d+) an evaluation\b")
+CORES, GPU, GPUS = (
+    next(each for each in MACHINES if each.name == name) for name in ("2 CPU cores, bf16", "1 x H100", "8 x H100")
+)
 
 
-AT_HAND, HOPED = (next(each for each in MACHINES if each.name == name) for name in ("2 CPU cores, bf16", "8 x H100"))
+class Cost(NamedTuple):
+    """Of a sweep: its runs, and the operations of one, with its evaluations on the development set."""
+
+    num_runs: int
+    flops: float
+
+    def shown(self, machine: Machine, unit: float) -> str:
+        """Time on `machine`, in `unit` seconds: of a run, and of all."""
+        of_run = self.flops / (machine.flops * machine.share) / unit
+        return f"{self.num_runs} x {_rounded(of_run)} = {_rounded(self.num_runs * of_run)}"
 
 
-def stated_cost(recipe: str) -> str:
-    """What the header of a fine-tuning recipe says of its cost."""
-    header = (RECIPES / "finetune" / f"{recipe}.yaml").read_text(encoding="utf-8").split("\n\n")[0]
-    lines = [line.removeprefix("#").strip() for line in header.splitlines() if line.startswith("#")]
-    text = " ".join(lines[next(nth for nth, line in enumerate(lines) if line.startswith("Cost: ")) :])
-    return text.removeprefix("Cost: ").rstrip(".")
+def _rounded(number: float) -> str:
+    """To two digits, without an exponent."""
+    return f"{float(f'{number:.2g}'):g}"
 
 
+def stated_rows(recipe: str) -> tuple[int, int, int, int]:
+    """What the header of a fine-tuning recipe says: rows and tokens a row, of a pass and of an evaluation."""
+    found = COST.search((RECIPES / "finetune" / f"{recipe}.yaml").read_text(encoding="utf-8"))
+    if not found:
+        raise ValueError(f"{recipe}: its header does not say # Cost: N rows of N tokens a pass, N of N an evaluation")
+    return tuple(int(number.replace(",", "")) for number in found.groups())
+
+
+def finetuning_cost(recipe: str) -> Cost:
+    """Of the sweep of a fine-tuning recipe, at large."""
+    data, _, epochs, run, sweep = parse_recipe(FINETUNING, [f"{RECIPES}/finetune/{recipe}.yaml", "--output_dir", "-"])
+    config = SpanBertConfig(**SIZES["large"])
+    num_rows, length, num_evaluated, evaluated_length = stated_rows(recipe)
+    eval_steps = run.eval_steps or epochs.eval_steps(num_rows)
+    num_evaluations = epochs.schedule(num_rows).max_train_steps // eval_steps
+    trained = epochs.num_train_epochs * num_rows * length * _flops_per_token(data, config, length)
+    forward = num_evaluated * evaluated_length * _flops_per_token(data, config, evaluated_length) / 3
+    return Cost(len(grid(epochs, run, sweep)), trained + num_evaluations * forward)
+
+
+def _flops_per_token(data: TaskArguments, config: SpanBertConfig, length: int) -> float:
+    """Forward and backward. Of the heads coreference's alone counts, for the pairs of mentions that it scores."""
+    flops = flops_per_token(config, min(length, data.max_seq_length), mask_ratio=0)
+    if data.coref_depth is None:
+        return flops
+    pairs = config.top_span_ratio * config.max_top_antecedents * data.coref_depth
+    return flops + 3 * pairs * 2 * (3 * config.hidden_size + config.feature_emb_size) * config.ffnn_size
+
+
+@functools.cache
 def recipe_of(task: str) -> str:
     """The fine-tuning recipe of a task of the tables. Raises LookupError where there is none."""
     names = {task, *(name for name, other in ALIASES.items() if other == task), task.removesuffix("_mismatched")}
@@ -87,31 +144,55 @@ def pretraining_rows(tables: dict[str, Table]) -> list[dict[str, str]]:
     return list(rows.values())
 
 
-def task_rows(tables: dict[str, Table]) -> list[dict[str, str]]:
-    """For each task of Tables 1 to 7: its figures, the commands of fine-tuning and scoring, and what they cost."""
-    rows: dict[tuple[str, str], dict] = {}
+def task_rows(tables: dict[str, Table]) -> list[dict]:
+    """For each recipe of a task of Tables 1 to 7: its figures, the commands that tune and score it, and the cost.
+
+    They score also what averages are made of.
+    """
+    rows: dict[str, dict] = {}
     for name, table in tables.items():
         for column in table.columns:
-            if column.task in AVERAGES:
-                continue
-            row = rows.setdefault((column.task, column.split), {"figures": []})
-            row["figures"].append(f"{name.removeprefix('table_')}: {column.label}")
-    for (task, split), row in rows.items():
-        recipe = recipe_of(task)
-        folder = f"runs/tasks/{recipe}"
-        row |= {
-            "task": task,
-            "tuning": f"accelerate launch training/finetune.py training/recipes/finetune/{recipe}.yaml --sweep "
-            f"--model_name_or_path EXPORT --output_dir {folder}",
-            "scoring": scoring(task, split, folder),
-            "cost": stated_cost(recipe),
-        }
-    return list(rows.values())
+            for task in AVERAGES.get(column.task, [column.task]):
+                row = rows.setdefault(recipe_of(task), {"task": task, "figures": [], "scorings": {}})
+                split = public_split(task, column.split)
+                row["scorings"][task, split] = scoring(task, split)
+                if task == column.task:
+                    row["figures"].append(f"{name.removeprefix('table_')}: {column.label}")
+    return [
+        row | {"recipe": recipe, "tuning": tuning(recipe, row["task"]), "cost": finetuning_cost(recipe)}
+        for recipe, row in rows.items()
+    ]
 
 
-def scoring(task: str, split: str, folder: str) -> str:
-    words = ["accelerate", "launch", "eval/run.py", "--task", task, "--model_name_or_path", f"{folder}/BEST/export"]
-    return shlex.join([*words, "--split", split, "--output_dir", f"scores/{task}"])
+def public_split(task: str, split: str) -> str:
+    """`split`, or the development set for a hidden test set."""
+    return "validation" if split == "test" and task in HIDDEN else split
+
+
+def tuning(recipe: str, task: str) -> str:
+    files = OWN_COPIES.get(task, {})
+    given = [f"--{name}_file {files[name]}" for name in ("train", "validation") if files]
+    return " ".join(
+        [
+            f"accelerate launch training/finetune.py training/recipes/finetune/{recipe}.yaml --sweep",
+            *given,
+            f"--mixed_precision bf16 --model_name_or_path $START --output_dir runs/tasks/$SYSTEM/{recipe}",
+        ]
+    )
+
+
+def scoring(task: str, split: str) -> str:
+    """What is for a server goes into a folder apart: eval/report.py takes all of `scores`."""
+    files = OWN_COPIES.get(task, {})
+    given = [f"--data_file {files[split]}"] if files else []
+    folder = "submissions" if split == "test" and task in SUBMITTED else "scores"
+    return " ".join(
+        [
+            f'python -m eval.run --task {task} --model_name_or_path "$(best {recipe_of(task)})"',
+            *given,
+            f"--split {split} --output_dir {folder}/$SYSTEM/{task}-{split}",
+        ]
+    )
 
 
 def averages(tables: dict[str, Table]) -> list[tuple[str, Column]]:
@@ -130,8 +211,10 @@ def report(template: Path) -> str:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 -- Markdown
     return (
         environment.from_string(template.read_text(encoding="utf-8")).render(
-            at_hand=AT_HAND,
-            hoped=HOPED,
+            cores=CORES,
+            gpu=GPU,
+            gpus=GPUS,
+            quoted=[system for system, recipe in SYSTEMS.items() if recipe is None],
             pretrainings=pretraining_rows(tables),
             tasks=task_rows(tables),
             averages=averages(tables),

@@ -13,8 +13,8 @@ from pathlib import Path
 from accelerate import PartialState
 
 from modeling_spanbert.files import decode_json
-from training.arguments import resolved
-from training.finetuning_arguments import SweepArguments
+from training.arguments import RunArguments, resolved
+from training.finetuning_arguments import EpochArguments, SweepArguments
 from training.finish import DIVERGED
 from training.record import write_json
 
@@ -49,13 +49,8 @@ def run_sweep(
             "checkpoint, by itself"
         )
     num_processes = int(os.environ.get("WORLD_SIZE", 1))
-    grid = itertools.product(
-        sweep.sweep_learning_rates or [epochs.learning_rate],
-        sweep.sweep_batch_sizes or [epochs.global_batch_size],
-        sweep.sweep_seeds or [run.seed],
-    )
     runs = []
-    for learning_rate, batch_size, seed in grid:
+    for learning_rate, batch_size, seed in grid(epochs, run, sweep):
         name = f"lr_{learning_rate:g}_batch_{batch_size}_seed_{seed}"
         settings = {"learning_rate": learning_rate, "global_batch_size": batch_size, "seed": seed}
         per_device = min(epochs.per_device_train_batch_size, max(1, batch_size // num_processes))
@@ -89,6 +84,13 @@ def run_sweep(
         Path(run.output_dir, f"{SUMMARY}.md").write_text(text, encoding="utf-8")
         print(text)
     return 0
+
+
+def grid(epochs: EpochArguments, run: RunArguments, sweep: SweepArguments) -> list[tuple[float, int, int]]:
+    """Learning rate, global batch size and seed of each run, in the order in which they run."""
+    rates = sweep.sweep_learning_rates or [epochs.learning_rate]
+    batch_sizes = sweep.sweep_batch_sizes or [epochs.global_batch_size]
+    return list(itertools.product(rates, batch_sizes, sweep.sweep_seeds or [run.seed]))
 
 
 def as_single_run(argv: list[str], settings: dict, folder: Path) -> list[str]:
