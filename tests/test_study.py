@@ -149,7 +149,10 @@ def fake_runs(monkeypatch, tmp_path):
         arguments = {"objectives": ["mlm"]} if folder.parent.name == "one" else {}
         write["run.json"] = {"versions": {}, "hardware": {}, "task": task, "data": {"num_examples": 9}}
         write["run.json"] |= {"arguments": arguments}
-        write["results.json"] = {"results": [{"metric": "accuracy", "value": 0.5}], "held_out": {"mlm_loss": 2.0}}
+        rows = [{"metric": "accuracy", "value": 0.5}]
+        write["results.json"] = {"results": rows, "held_out": {"mlm_loss": 2.0}}
+        if folder.name == "span_filling":
+            write["results.json"] = statuses.get("measured", {"results": {"num_spans": 2}})
         for file, content in write.items():
             (folder / file).write_text(json.dumps(content))
         if folder.name == "pretraining" and state == "finished":
@@ -232,6 +235,13 @@ def test_another_script_or_an_objective_less_is_told(path, tmp_path, fake_runs, 
     assert run(path, tmp_path) == 0
     path.write_text(path.read_text().replace(old, new))
     assert re.search(told, refused(capsys, path, "--runs", tmp_path / "runs", "--results", tmp_path / "results"))
+
+
+def test_a_measurement_that_leaves_no_results_is_named(path, tmp_path, fake_runs, capsys):
+    fake_runs[1]["measured"] = {"scores": 3}
+    line = refused(capsys, path, "--runs", tmp_path / "runs", "--results", tmp_path / "results")
+    assert "one/span_filling/results.json has no 'results'; found: scores" in line
+    assert not (tmp_path / "results/one/span_filling.json").exists()
 
 
 def test_weights_that_pretraining_begins_with_are_one_of_its_arguments(path, tmp_path):

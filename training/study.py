@@ -207,7 +207,8 @@ def result_of(step: Step, weights: str | None, seconds: float) -> dict[str, Any]
     words = [Path(word).name if word == sys.executable else word for word in step.command]
     kept |= {"command": [word.removeprefix(f"{ROOT}{os.sep}") for word in words]}
     if step.kind == "measurement":
-        return kept | {"results": read_json(step.folder / "results.json")["results"], "wall_seconds": seconds}
+        path = step.folder / "results.json"
+        return kept | {"results": require(read_json(path), "results", dict, str(path)), "wall_seconds": seconds}
     run, diverged = read_json(step.folder / "run.json"), has_diverged(step)
     results = {} if diverged else read_json(step.folder / "results.json")
     kept |= {"versions": run["versions"], "hardware": run["hardware"], "diverged": diverged}
