@@ -37,9 +37,12 @@ def measure(model_name_or_path: str) -> dict:
     _, blocks, held_out = prepare(data, tokenizer)
     if held_out is None:
         raise ValueError(f"{model_name_or_path}: no text was held out from its training; nothing to measure on")
-    model = SpanBertForPreTraining.from_pretrained(model_name_or_path)
+    accelerator = Accelerator(mixed_precision="no")
+    if accelerator.device.type == "cpu":
+        use_fast_cpu_paths()
+    model = SpanBertForPreTraining.from_pretrained(model_name_or_path).to(accelerator.device)
     collator = make_collator(tokenizer, MaskingArguments(), model.config, blocks, seed=0)
-    return HeldOut(Accelerator(mixed_precision="no"), held_out, collator, BATCH_SIZE)(model)
+    return HeldOut(accelerator, held_out, collator, BATCH_SIZE)(model)
 
 
 def printed(results: dict) -> Iterator[str]:
@@ -66,7 +69,6 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--json", metavar="FILE", help="write the results here")
     arguments = parser.parse_args(argv)
-    use_fast_cpu_paths()
     load, began = os.getloadavg()[0], time.perf_counter()
     results = measure(arguments.model_name_or_path)
     here = environment()
