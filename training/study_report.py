@@ -107,10 +107,8 @@ class Study:
         return f"{self._pretraining(arm, 'num_passes'):.1f}"
 
     def pieces(self, *arms: str) -> str:
-        """How many pieces the pre-training of `arms` has read, by default of all arms: "6.4 M" or "6.4 to 6.5 M"."""
-        finished = [arm for arm, found in self.summary["pretraining"].items() if not found["diverged"]]
-        seen = [self._pretraining(arm, "num_tokens_seen") / 1e6 for arm in arms or finished]
-        self._given(seen, "pre-training")
+        """How many pieces the pre-training of each of `arms` has read: "6.4 M" or "6.4 to 6.5 M"."""
+        seen = [self._pretraining(arm, "num_tokens_seen") / 1e6 for arm in arms]
         low, high = f"{min(seen):.1f}", f"{max(seen):.1f}"
         return f"{low} M" if low == high else f"{low} to {high} M"
 
