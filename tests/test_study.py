@@ -76,6 +76,15 @@ def test_the_studies_that_come_along_are_such(name, tmp_path):
     assert len(set(tokens)) == 1, "arms of different budgets"
 
 
+@pytest.mark.parametrize("name", ["table6", "table7"])
+def test_the_committed_results_are_all_that_a_study_asks_for(name, tmp_path):
+    """Of its arguments, and of one pre-training an arm."""
+    path = STUDIES / f"{name}.yaml"
+    for arm in study.steps_of(path, study.read_study(path), tmp_path, ROOT / "docs" / "study" / name, []):
+        assert all(study.has_result(step) for step in arm)
+        study.check_one_origin(arm)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
